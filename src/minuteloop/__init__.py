@@ -1,0 +1,6 @@
+"""minuteloop: know in one minute, and honestly, whether an idea about training image classifiers is any good."""
+
+from minuteloop.build import compose
+from minuteloop.run import run
+
+__all__ = ["compose", "run"]

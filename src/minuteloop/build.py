@@ -1,0 +1,259 @@
+"""Compose a config with Hydra, check what was composed, and make the ingredients that it names.
+
+Hydra is known here, in schema.py's dataclasses and nowhere else; no torch is imported, so that a mistake is
+reported at once.
+"""
+
+import dataclasses
+import importlib
+import os
+import re
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from minuteloop import schema
+from minuteloop.nets.blueprint import resolve
+from minuteloop.recipe import Ingredients
+from minuteloop.schema import Config, ConfigError, nearest
+
+# a wheel carries conf/ inside the package, a checkout beside src/
+PACKAGE = Path(__file__).parent
+CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf") if folder.is_dir())
+
+STARTED = time.perf_counter()  # of a command line: the first import of the package
+IMAGE_SIZE = 32  # side in pixels, of every dataset
+
+ConfigStore.instance().store(name="schema", node=Config)
+OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
+
+
+# --- compose ----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """The command line: compose, check, train. A user's mistake ends it with one line and exit code 1."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(_one_line(error))
+
+
+def _job(cfg: DictConfig) -> float | None:
+    from minuteloop.run import train
+
+    settings = HydraConfig.get()
+    started = STARTED if settings.mode == RunMode.RUN else None
+    record = train(_checked(cfg, settings), Path(settings.runtime.output_dir), started)
+    return record["metrics"].get("val/acc")
+
+
+class RefuseBadConfig(Callback):
+    """Refuses a config before Hydra makes the run's folder."""
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        try:
+            _checked(_without_hydra(config), config.hydra)
+        except (ConfigError, OmegaConfBaseException) as error:
+            sys.exit(_one_line(error))  # Hydra turns any other exception of a callback into a warning
+
+
+def compose(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> Config:
+    """The checked config for command-line `overrides`, from Python.
+
+    `config_dir` is a folder searched beside conf/, as `-cd` on the command line. Raises ConfigError.
+    """
+    return _compose(list(overrides), config_name, config_dir)[0]
+
+
+def compose_run(overrides: list[str] | tuple[str, ...], config_name: str = "config") -> tuple[Config, Path]:
+    """As `compose`, with the folder that the run is to leave its record in."""
+    config, settings = _compose(list(overrides), config_name, "")
+    return config, Path(settings.run.dir)
+
+
+def _compose(overrides: list[str], config_name: str, config_dir: str) -> tuple[Config, DictConfig]:
+    if config_dir:
+        overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    previous = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
+            cfg = hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
+            settings = cfg.hydra
+            OmegaConf.resolve(settings.run)
+            return _checked(_without_hydra(cfg), settings), settings
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from error
+    finally:
+        GlobalHydra.instance().hydra = previous
+
+
+def _without_hydra(cfg: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+
+
+def _checked(cfg: DictConfig, settings: DictConfig) -> Config:
+    """The typed config, or ConfigError: key rules, ingredients, and steps that hold and change something."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cfg))
+    schema.check(config)
+    for where, node in ingredient_nodes(config.recipe):
+        ingredient(node, where)
+    _check_steps(cfg, config, settings)
+    return config
+
+
+# --- modernization steps ----------------------------------------------------------------------------------------
+
+
+def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig) -> None:
+    """A listed step must hold and must change something; a step of the arch may be replaced, which is recorded.
+
+    Rewrites `config.arch.applied` to the steps that hold. Raises ConfigError.
+    """
+    overrides = [*settings.overrides.hydra, *settings.overrides.task]
+    loader = GlobalHydra.instance().config_loader()
+    defaults = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN).defaults
+    found = [entry for entry in defaults if (entry.config_path or "").startswith("modernization/")]
+    deltas = {entry.config_path: _flat(_read(loader, entry.config_path)) for entry in found}
+    listed = [entry.config_path for entry in found if not (entry.parent or "").startswith("arch/")]
+    final = _flat(OmegaConf.to_container(cfg.arch))
+
+    def holds(step: str) -> bool:
+        return all(final.get(key) == value for key, value in deltas[step].items())
+
+    for step in listed:
+        for key, value in deltas[step].items():
+            if final.get(key) != value:
+                others = [other for other in listed if deltas[other].get(key, value) != value]
+                by = f" (step {_word(others[-1])})" if others else " (set elsewhere)"
+                raise ConfigError(f"step {_word(step)} sets arch.{key}={value}, but it ends as {final.get(key)}{by}")
+    for step in deltas:
+        if not holds(step):
+            config.arch.applied.pop(_word(step), None)
+    if listed:
+        plain = [word for word in overrides if not word.startswith("modernization=")]
+        base = loader.load_configuration(settings.job.config_name, [*plain, "modernization=[]"], RunMode.RUN)
+        _check_not_idle(cfg, config, listed, deltas, _flat(OmegaConf.to_container(base.arch)))
+
+
+def _check_not_idle(cfg: DictConfig, config: Config, listed: list[str], deltas: dict, base: dict) -> None:
+    text = resolve(config.arch, config.size, IMAGE_SIZE, 10).text()
+    for step in listed:
+        others = {key for other in listed if other != step for key in deltas[other]}
+        without = OmegaConf.merge(cfg.arch)
+        for key in deltas[step].keys() - others:
+            OmegaConf.update(without, key, base.get(key))
+        if listed.count(step) > 1 or resolve(OmegaConf.to_object(without), config.size, IMAGE_SIZE, 10).text() == text:
+            raise ConfigError(f"step {_word(step)} changes nothing here; take it out of modernization=[...]")
+
+
+def replaced(config: Config) -> dict[str, str]:
+    """What a run's start says of the arch's own steps that something listed replaced: step name -> source."""
+    return {}
+
+
+def _word(config_path: str) -> str:
+    return config_path.rpartition("/")[2]
+
+
+def _read(loader: Any, config_path: str) -> dict:
+    for source in loader.get_sources():
+        if source.is_config(config_path):
+            node = OmegaConf.to_container(source.load_config(config_path).config)
+            return {key: value for key, value in node.items() if key not in ("applied", "defaults")}
+    raise ConfigError(f"cannot read {config_path}.yaml")
+
+
+def _flat(node: dict, prefix: str = "") -> dict[str, Any]:
+    leaves = {}
+    for key, value in node.items():
+        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
+# --- ingredients ------------------------------------------------------------------------------------------------
+
+
+def ingredient_nodes(recipe: schema.Recipe) -> Iterator[tuple[str, dict]]:
+    """(key, node) of every ingredient of `recipe`; an entry switched off with null is left out."""
+    for key in ("optimizer", "schedule", "loss"):
+        yield f"recipe.{key}", getattr(recipe, key)
+    for key in ("batch", "regularizers", "callbacks"):
+        for name, node in getattr(recipe, key).items():
+            if node is not None:
+                yield f"recipe.{key}.{name}", node
+
+
+def ingredient(node: Any, where: str) -> Any:
+    """The object that `node` names: `_target_` is an importable dataclass, the other keys are its fields.
+
+    Raises ConfigError naming the key `where` and the nearest field.
+    """
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ConfigError(f"{where}={node}: an ingredient needs _target_ and its fields")
+    cls = _import(node["_target_"], where)
+    fields = {spec.name for spec in dataclasses.fields(cls)}
+    for key in node.keys() - fields - {"_target_"}:
+        raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{nearest(key, fields)}")
+    try:
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _fields_of(node)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
+    schema.check(made, where + ".")
+    return made
+
+
+def _fields_of(node: dict) -> dict:
+    return {key: value for key, value in node.items() if key != "_target_"}
+
+
+def ingredients(recipe: schema.Recipe) -> Ingredients:
+    """The ingredients of a checked recipe."""
+    made = {where: ingredient(node, where) for where, node in ingredient_nodes(recipe)}
+
+    def of(group: str) -> tuple:
+        return tuple(value for where, value in made.items() if where.startswith(f"recipe.{group}."))
+
+    return Ingredients(
+        optimizer=made["recipe.optimizer"],
+        schedule=made["recipe.schedule"],
+        loss=made["recipe.loss"],
+        transforms=of("batch"),
+        regularizers=of("regularizers"),
+        callbacks=of("callbacks"),
+    )
+
+
+def _import(target: str, where: str) -> type:
+    module, _, name = str(target).rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{where}._target_={target}: cannot be imported ({error})") from error
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise ConfigError(f"{where}._target_={target}: not a dataclass, so its fields cannot be checked")
+    return cls
+
+
+# --- errors in one line -----------------------------------------------------------------------------------------
+
+
+def _one_line(error: BaseException) -> str:
+    """What is wrong, where, and the nearest valid choice."""
+    return f"error: {error}"

@@ -1,0 +1,43 @@
+"""Batches cut by index from a dataset that lies on the training device as one uint8 tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+
+class DeviceLoader:
+    """Iterates over (images uint8 [N,3,H,W], labels int64 [N]) of one device; no workers, no copies to the host.
+
+    In training each epoch has its own order, a function of (seed, epoch), and only whole batches, so that shapes are
+    static. In evaluation the order is that of `indices` and the last batch may be smaller.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        indices: Tensor,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        epoch: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self.images, self.labels, self.indices = images, labels, indices
+        self.batch_size, self.seed, self.epoch = batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (self.seed is None and rest > 0)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self.indices
+        if self.seed is not None:
+            shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
+            order = order[torch.randperm(len(order), generator=shuffle).to(order.device)]
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            yield self.images[chosen], self.labels[chosen]

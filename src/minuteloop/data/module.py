@@ -1,0 +1,47 @@
+"""CIFAR as a LightningDataModule."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+import torch
+
+from minuteloop.data.cifar import Images, split
+from minuteloop.data.loader import DeviceLoader
+from minuteloop.schema import ConfigError
+
+EVAL_BATCH = 1000  # images
+
+
+class CIFARData(pl.LightningDataModule):
+    """Training, validation and test loaders over `images`, moved once to the trainer's device.
+
+    `holdout` training images are kept back for validation, always the same ones. Raises ConfigError when the batch
+    is larger than what is left to train on.
+    """
+
+    def __init__(self, images: Images, batch_size: int, holdout: int = 5000, seed: int = 0) -> None:
+        super().__init__()
+        self.dataset, self.batch_size, self.seed = images, batch_size, seed
+        self.train_indices, self.val_indices = map(torch.from_numpy, split(images.train_labels, holdout))
+        if batch_size > len(self.train_indices):
+            raise ConfigError(f"recipe.batch_size={batch_size}: there are {len(self.train_indices)} training images")
+
+    def setup(self, stage: str) -> None:
+        device = self.trainer.strategy.root_device
+        if getattr(self, "device", None) != device:
+            arrays = (self.dataset.train_images, self.dataset.train_labels)
+            self.train = [torch.from_numpy(array).to(device) for array in arrays]
+            arrays = (self.dataset.test_images, self.dataset.test_labels)
+            self.test = [torch.from_numpy(array).to(device) for array in arrays]
+            self.device = device
+
+    def train_dataloader(self) -> DeviceLoader:
+        indices = self.train_indices.to(self.device)
+        epoch = lambda: self.trainer.current_epoch  # noqa: E731
+        return DeviceLoader(*self.train, indices, self.batch_size, seed=self.seed, epoch=epoch)
+
+    def val_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(*self.train, self.val_indices.to(self.device), EVAL_BATCH)
+
+    def test_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(*self.test, torch.arange(len(self.test[1]), device=self.device), EVAL_BATCH)

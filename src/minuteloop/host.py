@@ -1,0 +1,127 @@
+"""The machine: what `auto` means on it, the settings that make it fast, and its description in every record."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from minuteloop.plan import parse_budget
+from minuteloop.schema import Config, ConfigError
+
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "timm", "hydra-core", "omegaconf", "wandb", "numpy")
+
+
+def prepare() -> None:
+    """Settings that must precede the first tensor; call before torch is imported.
+
+    glibc gives tensors above 32 MB back to the kernel at each free, and faults their pages in again (a third of a
+    ConvNeXt step on a CPU); OpenMP threads that spin at barriers stall a shared machine.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)  # bytes
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def cores() -> int:
+    """CPU cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve_auto(config: Config) -> Config:
+    """`config` with every `auto` about the machine replaced, and torch's threads set. Raises ConfigError."""
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not has_cuda:
+        raise ConfigError("device=cuda: torch sees no CUDA device (nearest: cpu)")
+    device = ("cuda" if has_cuda else "cpu") if config.device == "auto" else config.device
+    seconds, unit = parse_budget(config.budget)
+    chosen = {
+        "device": device,
+        "precision": "bf16" if has_fast_bf16(device) else "fp32",
+        # a cold compile takes about a minute and gives about a quarter on CUDA; on CPUs it gave nothing
+        "compile": device == "cuda" and unit == "s" and seconds >= 300,
+        "channels_last": True,
+        "threads": cores(),
+    }
+    config = dataclasses.replace(
+        config, **{key: value for key, value in chosen.items() if getattr(config, key) == "auto"}
+    )
+    torch.set_num_threads(config.threads)
+    return config
+
+
+def peak_memory(device: str) -> int:
+    """Bytes: the most that tensors took on a CUDA device, or that this process took of the machine."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Whether bf16 convolutions run on hardware for them: every CUDA device since Ampere, a CPU by its flags."""
+    import torch
+
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    flags = _cpuinfo("flags")
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def describe(device: str) -> dict:
+    """The machine as records name it; memory in bytes."""
+    import torch
+
+    host = {
+        "name": platform.node(),
+        "system": platform.platform(),
+        "cpu": _cpuinfo("model name") or platform.processor(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    }
+    if device == "cuda":
+        host["gpu"] = torch.cuda.get_device_name()
+        host["gpu_memory"] = torch.cuda.get_device_properties(0).total_memory
+    return host
+
+
+def versions() -> dict[str, str]:
+    """Python's and the packages' versions."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def code() -> dict:
+    """The package's version and, in a git checkout, its commit and whether files differ from it."""
+    found = {"version": metadata.version("minuteloop"), "commit": None, "dirty": None}
+    checkout = Path(__file__).parents[2]
+    if (checkout / ".git").exists():
+        found["commit"] = _git(checkout, "rev-parse", "HEAD")
+        found["dirty"] = bool(_git(checkout, "status", "--porcelain", "--untracked-files=no"))
+    return found
+
+
+def _git(folder: Path, *command: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _cpuinfo(key: str) -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")

@@ -1,0 +1,72 @@
+"""The one builder: a blueprint becomes a net of stem, stages and head."""
+
+from torch import Tensor, nn
+
+from minuteloop.nets.blueprint import BlockPlan, Blueprint, StagePlan
+from minuteloop.nets.init import initialise
+from minuteloop.nets.ops import DropPath, LayerScale, build
+
+
+class Block(nn.Module):
+    """act(shortcut(x) + drop_path(layer_scale(branch(x))))"""
+
+    def __init__(self, plan: BlockPlan):
+        super().__init__()
+        self.branch = build(plan.branch)
+        self.shortcut = build(plan.shortcut)
+        self.layer_scale = LayerScale(plan.branch[-1].c_out, plan.layer_scale) if plan.layer_scale else nn.Identity()
+        self.drop_path = DropPath()
+        self.act = build(plan.act)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branch = self.drop_path(self.layer_scale(self.branch(x)))
+        return self.act(self.shortcut(x) + branch)
+
+
+class Stage(nn.Module):
+    def __init__(self, plan: StagePlan):
+        super().__init__()
+        self.transition = build(plan.transition)
+        self.blocks = nn.Sequential(*(Block(block) for block in plan.blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.transition(x))
+
+
+class Head(nn.Module):
+    """Global average pool, norm where the arch has one, classifier."""
+
+    def __init__(self, blueprint: Blueprint):
+        super().__init__()
+        self.norm = build(blueprint.head)
+        self.linear = nn.Linear(blueprint.channels, blueprint.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.mean((2, 3), keepdim=True)  # [N, C, 1, 1]
+        return self.linear(self.norm(x).flatten(1))
+
+
+class Net(nn.Module):
+    """Images [N, 3, H, W] to logits [N, classes]."""
+
+    def __init__(self, blueprint: Blueprint):
+        super().__init__()
+        self.stem = build(blueprint.stem)
+        self.stages = nn.Sequential(*(Stage(stage) for stage in blueprint.stages))
+        self.head = Head(blueprint)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stages(self.stem(x)))
+
+    def set_drop_path(self, rate: float) -> None:
+        """Drop path linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 4)."""
+        blocks = [block for stage in self.stages for block in stage.blocks]
+        for n, block in enumerate(blocks):
+            block.drop_path.set(rate * n / max(1, len(blocks) - 1))
+
+
+def build_net(blueprint: Blueprint) -> Net:
+    """The net of a blueprint, initialised by the default generator."""
+    net = Net(blueprint)
+    initialise(net, blueprint)
+    return net

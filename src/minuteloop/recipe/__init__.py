@@ -1,0 +1,50 @@
+"""Ingredients of a training recipe, one file each: a dataclass whose fields are its config keys.
+
+A batch transform says with `stage` where it belongs; within a stage the recipe's order holds:
+
+    pixels      (uint8 images, soft targets) -> the same          flip, crop
+    normalized  (float images, soft targets) -> the same          random erasing
+    targets     soft targets -> soft targets                      label smoothing
+    mixed       (images, targets, chosen samples) -> the first two    mixup, cutmix
+
+`strengthens` names the field of a regulariser that `recipe.strength` multiplies. torch is imported inside methods,
+so that a misspelt key is reported before it loads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+STAGES = ("pixels", "normalized", "targets", "mixed")
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What a recipe is made of; `build.ingredients` makes it from a config."""
+
+    optimizer: Callable
+    schedule: Callable[[float], float]
+    loss: Callable
+    transforms: tuple[Any, ...] = ()
+    regularizers: tuple[Any, ...] = ()
+    callbacks: tuple[Any, ...] = ()
+
+    def at(self, stage: str) -> list[Any]:
+        """The batch transforms of one of STAGES, in the recipe's order."""
+        return [transform for transform in self.transforms if transform.stage == stage]
+
+    def at_strength(self, strength: float) -> Ingredients:
+        """A copy whose regularisers have their one field multiplied by `strength`."""
+        return dataclasses.replace(
+            self,
+            transforms=tuple(_strengthened(transform, strength) for transform in self.transforms),
+            regularizers=tuple(_strengthened(regularizer, strength) for regularizer in self.regularizers),
+        )
+
+
+def _strengthened(ingredient: Any, strength: float) -> Any:
+    name = getattr(ingredient, "strengthens", None)
+    return dataclasses.replace(ingredient, **{name: getattr(ingredient, name) * strength}) if name else ingredient

@@ -1,0 +1,62 @@
+"""Optimizers, each with the rule that gives its learning rate where the recipe says `auto`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from minuteloop.schema import number
+
+
+@dataclass
+class AdamW:
+    """AdamW (Loshchilov 2019).
+
+    The automatic learning rate is `lr` per `per_images` images of the batch at 300 epochs, and rises for shorter runs
+    by the power `shorter` of 300 / epochs, up to `limit`.
+    """
+
+    lr: float = number(5e-4, 0, 10, "a learning rate")  # DeiT, main.py
+    per_images: int = number(512, 1, 1_000_000, "a batch size", whole=True)
+    shorter: float = number(0.0, 0, 2, "a power")
+    limit: float = number(1.0, 0, 10, "a learning rate")
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = number(1e-8, 0, 1, "a small number")
+
+    def auto_lr(self, batch_size: int, epochs: float) -> float:
+        """Peak learning rate for a batch size and the planned epochs."""
+        return min(self.lr * batch_size / self.per_images * max(1.0, 300 / epochs) ** self.shorter, self.limit)
+
+    def __call__(self, groups, lr: float):
+        """groups: torch parameter groups with their own weight decay -> torch.optim.Optimizer."""
+        import torch
+
+        return torch.optim.AdamW(groups, lr=lr, betas=tuple(self.betas), eps=self.eps, fused=True)
+
+
+@dataclass
+class SGD:
+    """SGD with momentum. The automatic learning rate is `lr` per `per_images` images of the batch (Goyal 2017)."""
+
+    lr: float = number(0.1, 0, 100, "a learning rate")
+    per_images: int = number(128, 1, 1_000_000, "a batch size", whole=True)
+    momentum: float = number(0.9, 0, 1, "a share")
+    nesterov: bool = True
+
+    def auto_lr(self, batch_size: int, epochs: float) -> float:
+        """Peak learning rate for a batch size; the planned epochs do not matter."""
+        return self.lr * batch_size / self.per_images
+
+    def __call__(self, groups, lr: float):
+        """groups: torch parameter groups with their own weight decay -> torch.optim.Optimizer."""
+        import torch
+
+        return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
+
+
+def parameter_groups(net, weight_decay: float) -> list[dict]:
+    """Two named groups: weights of two or more dimensions decay; norms, biases and layer scales do not (DeiT)."""
+    parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    return [
+        {"name": "decay", "params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
+        {"name": "no_decay", "params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

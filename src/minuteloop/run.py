@@ -1,0 +1,154 @@
+"""Config in, record out: data, net, plan, module, trainer. What is heavy is imported after the config is valid."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from minuteloop import build, host
+from minuteloop.plan import make_plan, parse_budget
+from minuteloop.record import Record
+from minuteloop.schema import Config
+
+CALIBRATION = 0.04  # of the budget, beside it
+
+
+def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config") -> dict:
+    """Trains what `overrides` ask for, as the command line does, and gives the record.
+
+    Raises ConfigError, with nothing written, when the config is wrong.
+    """
+    return train(*build.compose_run(overrides, config_name))
+
+
+def train(asked: Config, folder: Path, started: float | None = None) -> dict:
+    """Trains a checked config, leaves its record in `folder` and gives it.
+
+    `started` is the time.perf_counter() at which the user's wait began. What goes wrong is recorded, then raised.
+    """
+    record = Record(asked, folder, started or time.perf_counter())
+    say = _teller(folder / "log.txt")
+    try:
+        _train(record, say)
+    except BaseException as error:
+        record.fail(error)
+        raise
+    say(record.table())
+    return record.content
+
+
+def _train(record: Record, say: Callable[[str], None]) -> None:
+    host.prepare()
+    import pytorch_lightning as pl
+    from safetensors.torch import save_file
+
+    from minuteloop import loggers
+    from minuteloop.clock import Clock, Interrupt, Progress
+    from minuteloop.data.cifar import load
+    from minuteloop.data.module import CIFARData
+    from minuteloop.module import Classifier
+    from minuteloop.nets.cost import count
+    from minuteloop.nets.net import build_net
+    from minuteloop.nets.blueprint import resolve
+
+    config = record.config = host.resolve_auto(record.asked)
+    images = load(config.data.name, config.data.root)
+    data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed)
+    pl.seed_everything(config.seed, verbose=False)
+    blueprint = resolve(config.arch, config.size, images.train_images.shape[-1], len(images.classes))
+    net = build_net(blueprint)
+    ingredients = build.ingredients(config.recipe)
+    if config.compile:
+        net.compile()
+
+    def classifier(plan):
+        fitted = ingredients.at_strength(plan.strength)
+        return Classifier(net, fitted, plan, images, seed=config.seed, channels_last=config.channels_last)
+
+    def planned(steps_per_second):
+        rule = ingredients.optimizer.auto_lr
+        return make_plan(config.budget, config.recipe, rule, len(data.train_indices), steps_per_second)
+
+    record.lap("setup")
+    seconds, unit = parse_budget(config.budget)
+    rate = 0.0
+    if unit == "s":
+        rate = measure_rate(config, classifier(planned(1000.0)), data, CALIBRATION * seconds)
+        record.lap("calibrate")
+    plan = planned(rate)
+    record.freeze(plan, count(blueprint, blueprint.image_size))
+    for warning in blueprint.warnings:
+        say(f"warning: {warning}")
+    say(record.start_line())
+    wandb = loggers.start_wandb(config, record.folder, say) if config.logger.name == "wandb" else None
+    record.lap("log")
+
+    clock, interrupt = Clock(plan.seconds_asked), Interrupt(say)
+    averaging = [callback.callback(plan.steps) for callback in ingredients.callbacks]
+    curves = [loggers.MetricsFile(record.folder / "metrics.csv"), *([wandb] if wandb else [])]
+    module = classifier(plan)
+    trainer = make_trainer(
+        config,
+        max_steps=plan.steps,
+        callbacks=[*averaging, clock, interrupt, Progress(plan.steps, clock, say)],
+        logger=curves,
+        val_check_interval=-(-plan.steps // config.evaluations),
+        limit_val_batches=1.0 if config.data.holdout else 0,
+    )
+    trainer.fit(module, data)
+    record.lap("setup", train=clock.seconds, eval=clock.evaluating)
+    if config.data.holdout:
+        record.content["metrics"] |= trainer.validate(module, data, verbose=False)[0]
+    record.content["metrics"] |= trainer.test(module, data, verbose=False)[0]
+    record.lap("eval")
+    weights = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    save_file(weights, record.folder / "model.safetensors")
+    record.finish("overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished", trainer.global_step)
+    if wandb:
+        loggers.finish_wandb(wandb, record.content, say)
+    record.lap("log")
+
+
+def make_trainer(config: Config, **more):
+    """A Lightning trainer without what a minute has no time for."""
+    import pytorch_lightning as pl
+
+    return pl.Trainer(
+        accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
+        devices=1,
+        precision={"bf16": "bf16-mixed", "fp32": "32-true"}[config.precision],
+        gradient_clip_val=config.recipe.clip_grad,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **more,
+    )
+
+
+def measure_rate(config: Config, module, data, seconds: float) -> float:
+    """Steps per second over `seconds` of training in a trainer as the run's; the net's state is put back."""
+    from minuteloop.clock import Rate
+
+    before = copy.deepcopy(module.net.state_dict())
+    rate = Rate(seconds)
+    averaging = [callback.callback(10**6) for callback in module.ingredients.callbacks]
+    make_trainer(config, callbacks=[*averaging, rate], logger=False, limit_val_batches=0).fit(module, data)
+    module.net.load_state_dict(before)
+    module.net.zero_grad()
+    return rate.steps_per_second
+
+
+def _teller(log: Path) -> Callable[[str], None]:
+    """Says a line on the terminal and in the run's log."""
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+        with log.open("a") as file:
+            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+
+    return say

@@ -1,0 +1,208 @@
+"""Every legal config key: its type, default, unit and source, and the words it may hold.
+
+OmegaConf checks names and plain types while Hydra composes. What it cannot type (a knob that is one value or a
+list by stage, a value or `auto`) is `Any` here and carries its own rule in the field's metadata; `check` applies
+the rules. Imports no torch, so that a mistake is reported before anything heavy loads.
+"""
+
+import dataclasses
+import difflib
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A user's mistake, told in one line: what is wrong, which file or key, the nearest valid choice."""
+
+
+def nearest(word: object, legal) -> str:
+    """' (nearest: a)' when a legal word resembles `word`, else ' (one of: a, b, c)'."""
+    legal = [str(choice) for choice in legal]
+    close = difflib.get_close_matches(str(word), legal, n=1, cutoff=0.5)
+    return f" (nearest: {close[0]})" if close else f" (one of: {', '.join(legal)})" if legal else ""
+
+
+def _rule(default, test, legal=(), says="", by_stage=False):
+    """A dataclass field with a rule: `test(value)` must hold, or `value` is one of `legal`."""
+    metadata = {"test": test, "legal": legal, "says": says, "by_stage": by_stage}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def words(default, *legal, by_stage=False):
+    """A field that holds one of the words `default, *legal`."""
+    return _rule(default, lambda _: False, (default, *legal), by_stage=by_stage)
+
+
+def pattern(default, regex, says, legal=(), by_stage=False):
+    """A field whose text matches `regex`; `says` tells a user what that means."""
+    return _rule(default, lambda value: re.fullmatch(regex, str(value)) is not None, legal, says, by_stage)
+
+
+def number(default, low, high, says, legal=(), whole=False, by_stage=False):
+    """A field holding a number in [low, high]; `legal` lists words allowed beside it, such as 'auto'."""
+
+    def test(value):
+        kinds = int if whole else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
+
+    return _rule(default, test, legal, says, by_stage)
+
+
+def check(config: object, path: str = "") -> None:
+    """Hold every field of a (nested) dataclass against its rule. Raises ConfigError naming the key."""
+    for spec in dataclasses.fields(config):
+        value, where = getattr(config, spec.name), f"{path}{spec.name}"
+        if dataclasses.is_dataclass(value):
+            check(value, where + ".")
+        if "test" not in spec.metadata:
+            continue
+        rule = spec.metadata
+        by_stage = rule["by_stage"] and isinstance(value, list)
+        if by_stage and not value:
+            raise ConfigError(f"{where}=[]: an empty list; give one value, or one a stage")
+        for entry in value if by_stage else [value]:
+            if entry not in rule["legal"] and not rule["test"](entry):
+                hint = nearest(entry, rule["legal"]) if rule["legal"] and not rule["says"] else ""
+                told = f", not {rule['says']}" if rule["says"] else ", unknown"
+                raise ConfigError(f"{where}={entry}{told}{hint}")
+
+
+# --- arch: a network as data ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Stem:
+    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, patch = kernel equal to the stride
+    kind: str = "conv"
+    # published stride in pixels, before `size.reduce` takes strides away; never set by a step
+    stride: int = number(4, 1, 64, "a whole number of pixels", whole=True)
+    width: int = number(64, 1, 65536, "a number of channels", whole=True)
+
+
+@dataclass
+class Stages:
+    # the paper's own table; `size` scales it afterwards
+    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])  # channels
+    depths: list[int] = field(default_factory=lambda: [3, 4, 6, 3])  # blocks
+    strides: list[int] = field(default_factory=lambda: [1, 2, 2, 2])
+    # every width, the stem's too, times this before `size` (Liu 2022, sec. 2.3: 64 -> 96)
+    widen: float = number(1.0, 0.01, 100, "a factor above 0")
+    # a program that changes grid and width between stages; empty = the first block of a stage strides
+    transition: str = ""
+
+
+@dataclass
+class Block:
+    """Each knob is one value, or a list by stage whose last value repeats."""
+
+    # order of the convolutions: 1 = pointwise, k = spatial mixer, K = dense k x k
+    layout: Any = pattern("1 k 1", r"[1kK]( [1kK])*", "a word over 1, k and K such as '1 k 1'", by_stage=True)
+    kernel: Any = number(3, 1, 63, "a kernel size in pixels", whole=True, by_stage=True)
+    # of the mixer: a number of groups, wN = groups N channels wide, dw = depthwise
+    groups: Any = pattern(1, r"[1-9]\d*|w[1-9]\d*|dw", "a number, wN or dw", by_stage=True)
+    # widths of the hidden and the last convolution: w = the stage's width, c = the block's input
+    inner: Any = pattern("w", r"\d*\.?\d*[wc]", "a multiple of w or c such as 4w", by_stage=True)
+    outer: Any = pattern("4w", r"\d*\.?\d*[wc]", "a multiple of w or c such as 4w", by_stage=True)
+    norm: Any = words("bn", "ln", by_stage=True)
+    # all = one after every convolution, one = only after the spatial mixer
+    norms: Any = words("all", "one", by_stage=True)
+    act: Any = words("relu", "gelu", by_stage=True)
+    # all = after every convolution and the sum, one = only before the last convolution
+    acts: Any = words("all", "one", by_stage=True)
+    bias: bool = False  # of the convolutions, in the whole net
+    layer_scale: float = number(0.0, 0.0, 1.0, "an initial value in [0, 1] (0 = none)")
+
+
+@dataclass
+class Head:
+    norm: str = words("none", "after")  # a norm after the global average pool (Liu 2022, sec. 2.6)
+
+
+@dataclass
+class Arch:
+    name: str = "resnet"
+    stem: Stem = field(default_factory=Stem)
+    stages: Stages = field(default_factory=Stages)
+    block: Block = field(default_factory=Block)
+    head: Head = field(default_factory=Head)
+    # written by the steps themselves, step name -> source; a record, not a switch
+    applied: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Size:
+    """The scale of every staged arch: factors on the paper's table (Tan 2019, compound scaling)."""
+
+    name: str = "tiny"
+    width: float = number(1.0, 0.01, 16, "a factor above 0")
+    # one factor, or one by stage: [1, 1, 3, 1] deepens the third stage only
+    depth: Any = number(1.0, 0.01, 16, "a factor above 0", by_stage=True)
+    # the net's total stride in pixels; strides are dropped from the front until it holds. auto = 32 at 224, 8 at 32
+    reduce: Any = number("auto", 1, 64, "auto or a total stride in pixels", legal=("auto",), whole=True)
+
+
+# --- recipe: how to train ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Recipe:
+    """Optimizer numbers plus named ingredients; an ingredient is `_target_` (a dataclass) and its fields."""
+
+    name: str = "plain"
+    batch_size: int = number(128, 1, 1_000_000, "a number of images", whole=True)
+    # peak learning rate, or auto = the optimizer's rule for the planned epochs and the batch size
+    lr: Any = number("auto", 0.0, 1e6, "auto or a number >= 0", legal=("auto",))
+    weight_decay: float = number(0.0, 0.0, 1e6, "a number >= 0")  # decoupled; norms and biases have none
+    clip_grad: Any = number(None, 1e-9, 1e9, "null or a gradient norm above 0", legal=(None,))
+    # multiplies one named field of each regulariser; auto grows with the planned epochs, 1 = the paper's at 300
+    strength: Any = number("auto", 0.0, 1.0, "auto or a number in [0, 1]", legal=("auto",))
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    loss: dict[str, Any] = field(default_factory=dict)
+    batch: dict[str, Any] = field(default_factory=dict)  # name -> transform of (images, targets)
+    regularizers: dict[str, Any] = field(default_factory=dict)  # name -> what acts inside the net
+    callbacks: dict[str, Any] = field(default_factory=dict)  # name -> Lightning callback
+
+
+# --- everything else --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Data:
+    name: str = words("cifar10", "cifar100", "sample")
+    # folder to look in and download to; auto = $MINUTELOOP_DATA or ~/.cache/minuteloop
+    root: str = "auto"
+    # training images kept back for validation; 0 = train on all of them, as published rows do
+    holdout: int = number(5000, 0, 49_000, "a number of images", whole=True)
+
+
+@dataclass
+class Logger:
+    name: str = words("wandb", "none")
+    project: str = "minuteloop"
+    group: Any = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    name: str = "${arch.name}-${recipe.name}"  # the run's name: runs/NAME/TIME-ID
+    arch: Arch = field(default_factory=Arch)
+    size: Size = field(default_factory=Size)
+    recipe: Recipe = field(default_factory=Recipe)
+    data: Data = field(default_factory=Data)
+    logger: Logger = field(default_factory=Logger)
+    # training time or length; a bare number is refused
+    budget: str = pattern(
+        "60s", r"(\d+\.?\d*)(s|min|h|ep)|([1-9]\d*)steps", "a length with its unit: 60s, 10min, 1h, 200ep, 5000steps"
+    )
+    seed: int = number(0, 0, 2**31 - 1, "a whole number in [0, 2^31)", whole=True)
+    device: str = words("auto", "cpu", "cuda")
+    precision: str = words("auto", "bf16", "fp32")  # bf16 = autocast over fp32 weights
+    compile: Any = words("auto", True, False)  # torch.compile of the net
+    channels_last: Any = words("auto", True, False)
+    threads: Any = number("auto", 1, 1024, "auto or a number of CPU threads", legal=("auto",), whole=True)
+    evaluations: int = number(4, 1, 1000, "how often to evaluate on the validation split", whole=True)
