@@ -52,6 +52,10 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(_one_line(error))
+    except ValueError as error:
+        if not _raised_by_hydra(error):
+            raise
+        sys.exit(_one_line(error))
 
 
 def _job(cfg: DictConfig) -> float | None:
@@ -124,28 +128,28 @@ def _checked(cfg: DictConfig, settings: DictConfig) -> Config:
 def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig) -> None:
     """A listed step must hold and must change something; a step of the arch may be replaced, which is recorded.
 
-    Rewrites `config.arch.applied` to the steps that hold. Raises ConfigError.
+    Rewrites `config.arch.applied` and `.replaced`. Raises ConfigError.
     """
     overrides = [*settings.overrides.hydra, *settings.overrides.task]
     loader = GlobalHydra.instance().config_loader()
     defaults = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN).defaults
     found = [entry for entry in defaults if (entry.config_path or "").startswith("modernization/")]
-    deltas = {entry.config_path: _flat(_read(loader, entry.config_path)) for entry in found}
+    deltas = {entry.config_path: _flat(_read(settings, entry.config_path)) for entry in found}
     listed = [entry.config_path for entry in found if not (entry.parent or "").startswith("arch/")]
     final = _flat(OmegaConf.to_container(cfg.arch))
-
-    def holds(step: str) -> bool:
-        return all(final.get(key) == value for key, value in deltas[step].items())
 
     for step in listed:
         for key, value in deltas[step].items():
             if final.get(key) != value:
-                others = [other for other in listed if deltas[other].get(key, value) != value]
-                by = f" (step {_word(others[-1])})" if others else " (set elsewhere)"
+                others = [_word(other) for other in listed if deltas[other].get(key, value) != value]
+                by = f" (step {others[-1]})" if others else ""
                 raise ConfigError(f"step {_word(step)} sets arch.{key}={value}, but it ends as {final.get(key)}{by}")
-    for step in deltas:
-        if not holds(step):
-            config.arch.applied.pop(_word(step), None)
+    for step in deltas.keys() - listed:
+        for key, value in deltas[step].items():
+            if final.get(key) != value:
+                by = [_word(other) for other in listed if key in deltas[other]] or [f"arch.{key}={final.get(key)}"]
+                config.arch.applied.pop(_word(step), None)
+                config.arch.replaced[_word(step)] = by[-1]
     if listed:
         plain = [word for word in overrides if not word.startswith("modernization=")]
         base = loader.load_configuration(settings.job.config_name, [*plain, "modernization=[]"], RunMode.RUN)
@@ -163,21 +167,18 @@ def _check_not_idle(cfg: DictConfig, config: Config, listed: list[str], deltas: 
             raise ConfigError(f"step {_word(step)} changes nothing here; take it out of modernization=[...]")
 
 
-def replaced(config: Config) -> dict[str, str]:
-    """What a run's start says of the arch's own steps that something listed replaced: step name -> source."""
-    return {}
-
-
 def _word(config_path: str) -> str:
     return config_path.rpartition("/")[2]
 
 
-def _read(loader: Any, config_path: str) -> dict:
-    for source in loader.get_sources():
-        if source.is_config(config_path):
-            node = OmegaConf.to_container(source.load_config(config_path).config)
+def _read(settings: DictConfig, config_path: str) -> dict:
+    """What a step's file sets in arch."""
+    for source in settings.runtime.config_sources:
+        file = Path(source.path) / f"{config_path}.yaml"
+        if source.schema == "file" and file.is_file():
+            node = OmegaConf.to_container(OmegaConf.load(file))
             return {key: value for key, value in node.items() if key not in ("applied", "defaults")}
-    raise ConfigError(f"cannot read {config_path}.yaml")
+    raise ConfigError(f"{config_path}.yaml: a step has to be a file in conf/ or in a folder given with -cd")
 
 
 def _flat(node: dict, prefix: str = "") -> dict[str, Any]:
@@ -255,5 +256,47 @@ def _import(target: str, where: str) -> type:
 
 
 def _one_line(error: BaseException) -> str:
-    """What is wrong, where, and the nearest valid choice."""
-    return f"error: {error}"
+    """What is wrong, in which file or key, and the nearest valid choice."""
+    if isinstance(error, ConfigError):
+        return f"error: {error}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, word = error.missing_cfg_file.rpartition("/")
+        options = error.options or sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        if not group:
+            return f"error: there is no config {word}.yaml here or in conf/{nearest(word, options)}"
+        return f"error: {group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    told = dict.fromkeys(_sentence(cause) for cause in causes)
+    return f"error: {': '.join(told)}{_nearest_key(' '.join(map(str, causes)))}"
+
+
+def _sentence(error: BaseException) -> str:
+    """The message without the lines that repeat it, name types or list search paths."""
+    text = re.split(r"\n(?:To append|Config search|See https|\s+full_key)", str(error))[0]
+    return " ".join(text.split()).rstrip(".")
+
+
+def _nearest_key(message: str) -> str:
+    """The nearest legal key to the one that an error of Hydra's or OmegaConf's names."""
+    if found := re.search(r"Key '(\w+)' not in '(\w+)'", message):
+        key, cls = found[1], getattr(schema, found[2], None)
+        if dataclasses.is_dataclass(cls):
+            groups = ("modernization", "ingredient") if cls is Config else ()
+            return nearest(key, [*(spec.name for spec in dataclasses.fields(cls)), *groups])
+    if found := re.search(r"(?:not override|from config\.) '([\w.]+)'", message):
+        parent, _, key = found[1].rpartition(".")
+        node = dataclasses.asdict(compose())
+        for part in parent.split(".") if parent else []:
+            node = node.get(part, {}) if isinstance(node, dict) else {}
+        return nearest(key, node)
+    return ""
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Whether an error comes from Hydra's own code, which refuses some values with a bare ValueError."""
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")

@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -32,9 +33,28 @@ def prepare() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def cores() -> int:
-    """CPU cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def idle_cores(seconds: float = 0.1) -> float:
+    """How many cores the machine had nothing to do on for the last `seconds`; all of them where it does not tell."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return float(os.cpu_count() or 1)
+
+    def ticks() -> tuple[int, int]:
+        times = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:9]]
+        return times[3] + times[4], sum(times)  # idle and waiting for disks; all
+
+    idle, total = ticks()
+    time.sleep(seconds)
+    idle_later, total_later = ticks()
+    return (os.cpu_count() or 1) * (idle_later - idle) / max(total_later - total, 1)
+
+
+def free_threads() -> int:
+    """Torch's default, or less where others keep cores busy: threads that wait for a core at every barrier make a
+    step many times slower, one thread less only a little."""
+    import torch
+
+    return max(1, min(torch.get_num_threads(), round(idle_cores())))
 
 
 def resolve_auto(config: Config) -> Config:
@@ -52,7 +72,7 @@ def resolve_auto(config: Config) -> Config:
         # a cold compile takes about a minute and gives about a quarter on CUDA; on CPUs it gave nothing
         "compile": device == "cuda" and unit == "s" and seconds >= 300,
         "channels_last": True,
-        "threads": cores(),
+        "threads": free_threads() if config.threads == "auto" else config.threads,
     }
     config = dataclasses.replace(
         config, **{key: value for key, value in chosen.items() if getattr(config, key) == "auto"}
@@ -88,7 +108,7 @@ def describe(device: str) -> dict:
         "name": platform.node(),
         "system": platform.platform(),
         "cpu": _cpuinfo("model name") or platform.processor(),
-        "cores": cores(),
+        "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
     }

@@ -68,20 +68,14 @@ class Classifier(pl.LightningModule):
                 images, targets = transform(images, targets, turn == index)
         return images, targets
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        images, labels = batch
-        if not self.training:
-            return self.normalize(images), labels
-        torch.manual_seed(draw_seed(self.seed, self.global_step))
-        return self.augment(images, labels)
-
     def on_train_start(self) -> None:
         for regularizer in self.ingredients.regularizers:
             regularizer(self.net)
         self.train_loss = torch.zeros((), device=self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        images, targets = batch
+        torch.manual_seed(draw_seed(self.seed, self.global_step))
+        images, targets = self.augment(*batch)
         loss = self.ingredients.loss(self.net(images), targets)
         self.train_loss += loss.detach()
         return loss
@@ -100,7 +94,7 @@ class Classifier(pl.LightningModule):
 
     def _evaluate(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
         images, labels = batch
-        logits = self.net(images).float()
+        logits = self(images).float()
         metrics = self.metrics[split]
         metrics["acc"].update(logits, labels)
         metrics["loss"].update(nn.functional.cross_entropy(logits, labels), weight=len(labels))

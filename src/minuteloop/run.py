@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import logging
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +44,10 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
 def _train(record: Record, say: Callable[[str], None]) -> None:
     host.prepare()
     import pytorch_lightning as pl
+
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     from safetensors.torch import save_file
 
     from minuteloop import loggers

@@ -128,8 +128,9 @@ class Arch:
     stages: Stages = field(default_factory=Stages)
     block: Block = field(default_factory=Block)
     head: Head = field(default_factory=Head)
-    # written by the steps themselves, step name -> source; a record, not a switch
+    # records, not switches: step -> source, written by the steps; step of the arch -> what replaced it
     applied: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -197,7 +198,7 @@ class Config:
     logger: Logger = field(default_factory=Logger)
     # training time or length; a bare number is refused
     budget: str = pattern(
-        "60s", r"(\d+\.?\d*)(s|min|h|ep)|([1-9]\d*)steps", "a length with its unit: 60s, 10min, 1h, 200ep, 5000steps"
+        "60s", r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)", "a length with its unit: 60s, 10min, 1h, 200ep, 5000steps"
     )
     seed: int = number(0, 0, 2**31 - 1, "a whole number in [0, 2^31)", whole=True)
     device: str = words("auto", "cpu", "cuda")
@@ -205,4 +206,4 @@ class Config:
     compile: Any = words("auto", True, False)  # torch.compile of the net
     channels_last: Any = words("auto", True, False)
     threads: Any = number("auto", 1, 1024, "auto or a number of CPU threads", legal=("auto",), whole=True)
-    evaluations: int = number(4, 1, 1000, "how often to evaluate on the validation split", whole=True)
+    evaluations: int = number(4, 1, 1000, "a number of evaluations, at least 1", whole=True)

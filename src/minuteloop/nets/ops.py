@@ -34,7 +34,7 @@ class LayerScale(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drops a sample's whole branch with probability `rate` and scales the others by 1 / (1 - rate) (Huang 2016).
+    """Drops a sample's whole branch with probability `rate` and scales the others by 1 / (1 - rate) (Huang 2016, sec. 3).
 
     The rate is a tensor, so it can change without recompiling; until `set` first gets one above 0 nothing is drawn.
     """

@@ -57,7 +57,7 @@ class Op:
             return f"dw{self.kernel}{stride}"
         name = "pw" if self.kernel == 1 else f"conv{self.kernel}"
         groups = f"g{self.groups}" if self.groups > 1 else ""
-        factor = f"{self.c_out / w:g}"
+        factor = f"{round(self.c_out / w, 3):g}"
         multiple = "w" if factor == "1" else f"{factor}w"
         return f"{name}{groups}{stride}:{multiple if float(factor) * w == self.c_out else self.c_out}"
 

@@ -1,0 +1,29 @@
+"""What every test runs under: one torch thread, no network logging, and real CIFAR-10 where it is at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: side by side, threads fight
+os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture
+def cifar_root() -> Path:
+    """A folder that holds CIFAR-10, from $MINUTELOOP_DATA."""
+    root = Path(os.environ.get("MINUTELOOP_DATA", "/nonexistent"))
+    if not any(root.glob("cifar-10-batches-*")):
+        pytest.skip("CIFAR-10 is not in $MINUTELOOP_DATA")
+    return root
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            import torch
+
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+        if item.get_closest_marker("network") and not os.environ.get("MINUTELOOP_NETWORK"):
+            item.add_marker(pytest.mark.skip(reason="set MINUTELOOP_NETWORK=1 to use the network"))

@@ -1,0 +1,177 @@
+"""Configs compose; mistakes are refused in one line that names the key and the nearest valid choice."""
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minuteloop import build, compose
+from minuteloop.schema import Config, ConfigError
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "conf").glob("*/*.yaml"))
+
+MISTAKES = {
+    "arhc=resnet": ["arhc", "nearest: arch"],
+    "arch=convnex": ["arch=convnex", "nearest: convnext"],
+    "recipe=diet": ["recipe=diet", "nearest: deit"],
+    "logger=wanb": ["logger=wanb", "nearest: wandb"],
+    "modernization=[gelu,layernrom]": ["layernrom", "nearest: layernorm"],
+    "modernization=null": ["must be a string or a list"],
+    "recipe.lrr=1e-3": ["recipe.lrr", "nearest: lr"],
+    "recipe.batch.mixup.alpa=0.5": ["recipe.batch.mixup.alpa", "nearest: alpha"],
+    "+recipe.batch.mixup.alpa=0.5": ["recipe.batch.mixup.alpa", "nearest: alpha"],
+    "~recipe.batch.mixupp": ["recipe.batch.mixupp", "nearest: mixup"],
+    "recipe.batch.mixup.alpha=abc": ["recipe.batch.mixup.alpha", "abc"],
+    "recipe.batch.mixup.prob=1.5": ["recipe.batch.mixup.prob=1.5", "probability"],
+    "recipe.batch.mixup=3": ["recipe.batch.mixup=3", "_target_"],
+    "recipe.batch.mixup._target_=os.system": ["recipe.batch.mixup._target_=os.system", "dataclass"],
+    "recipe.batch.mixup._target_=nowhere.Mixup": ["nowhere.Mixup", "cannot be imported"],
+    "recipe.batch_size=many": ["recipe.batch_size=many", "Integer"],
+    "recipe.lr=fast": ["recipe.lr=fast", "auto or a number"],
+    "budget=60": ["budget=60", "60s"],
+    "budget=1hour": ["budget=1hour", "10min"],
+    "budget=0s": ["budget=0s", "60s"],
+    "device=gpu": ["device=gpu", "nearest: cpu"],
+    "arch.block.norm=batchnorm": ["arch.block.norm=batchnorm", "bn, ln"],
+    "arch.block.kernel=[3,0]": ["arch.block.kernel", "kernel size in pixels"],
+    "arch.block.layout=1 x 1": ["arch.block.layout=1 x 1", "1, k and K"],
+    "arch.stem.kind=convv3:w norm": ["convv", "nearest: conv"],
+    "arch.stages.depths=[3,4]": ["depths", "4 stages"],
+    "size.depth=[1,2": ["size.depth", "error"],
+    "seed=-1": ["seed=-1", "whole number"],
+    "evaluations=0": ["evaluations=0", "at least 1"],
+    "+lerning_rate=3": ["lerning_rate", "recipe"],
+    "arch=resnet,convnext": ["arch=resnet,convnext", "--multirun"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_is_one_line_that_names_it(mistake, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", mistake])
+    with pytest.raises(SystemExit) as stop:
+        build.main()
+    told = str(stop.value)
+    assert told.startswith("error: ") and "\n" not in told
+    assert all(part in told for part in MISTAKES[mistake]), told
+    assert not list(tmp_path.iterdir()), "a refused config left something behind"
+
+
+def test_mistake_in_a_file_names_the_file(tmp_path):
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe" / "mine.yaml").write_text("name: mine\nepochz: 3\n")
+    with pytest.raises(ConfigError, match=r"recipe/mine.*epochz"):
+        compose(["recipe=mine"], config_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("arguments", [["arch=convnex"], ["recipe.lrr=1"], ["budget=60"], ["--help"], ["--cfg", "job"]])
+def test_nothing_heavy_is_imported_before_the_config_is_valid(arguments, tmp_path):
+    code = (
+        "import sys, runpy; sys.argv = ['train.py', *sys.argv[1:]]\n"
+        f"try: runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+        "except SystemExit as stop: print(stop.code, file=sys.stderr)\n"
+        "heavy = {'torch', 'pytorch_lightning', 'timm', 'wandb', 'torchmetrics'} & sys.modules.keys()\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
+    )
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    seconds = time.perf_counter() - begin
+    assert done.returncode == 0, done.stderr
+    assert seconds < 10, "a config error takes under a second on a machine that has nothing else to do"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_file_composes(file):
+    group, word = file.parent.name, file.stem
+    listed = group in ("modernization", "ingredient")
+    base = ["arch=resnet", "recipe=plain"] if group == "modernization" else []
+    needs = {"conv_bias": [], "layer_scale": []}
+    override = f"{group}=[{word}]" if listed else f"{group}={word}"
+    config = compose([*base, *needs.get(word, []), override])
+    if group == "modernization":
+        assert word in config.arch.applied
+    elif not listed and group not in ("arch",):
+        assert getattr(config, group).name == word
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf/ingredient").glob("*.yaml")), ids=lambda file: file.stem)
+def test_ingredient_file_lists_every_field(file):
+    """So that each can be overridden without '+', and the defaults in code and file cannot drift apart."""
+    node = yaml.safe_load(file.read_text())
+    made = build.ingredient(node, file.stem)
+    assert node.keys() - {"_target_"} == {spec.name for spec in dataclasses.fields(made)}
+    for spec in dataclasses.fields(made):
+        default = spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()
+        assert node[spec.name] == pytest.approx(default, rel=1e-4)
+
+
+def test_command_line_beats_the_recipe_and_the_recipe_beats_the_schema():
+    assert compose(["recipe=deit"]).recipe.weight_decay == 0.05 != Config().recipe.weight_decay
+    assert compose(["recipe=deit", "recipe.weight_decay=0.1"]).recipe.weight_decay == 0.1
+
+
+def test_an_ingredient_can_be_taken_out_and_put_in():
+    deit = compose(["recipe=deit", "~recipe.batch.mixup"]).recipe.batch
+    assert "mixup" not in deit and "cutmix" in deit
+    off = compose(["recipe=deit", "recipe.batch.mixup=null"]).recipe
+    assert "recipe.batch.mixup" not in dict(build.ingredient_nodes(off))
+    assert "mixup" in compose(["recipe=plain", "ingredient=[mixup]"]).recipe.batch
+
+
+def test_steps_that_undo_each_other_are_refused(tmp_path):
+    (tmp_path / "modernization").mkdir()
+    (tmp_path / "modernization" / "silent.yaml").write_text("# @package arch\nblock: {act: relu}\n")
+    with pytest.raises(ConfigError, match=r"step gelu sets arch.block.act=gelu, but it ends as relu \(step silent\)"):
+        compose(["arch=resnet", "modernization=[gelu,silent]"], config_dir=str(tmp_path))
+
+
+def test_an_override_that_undoes_a_listed_step_is_refused():
+    with pytest.raises(ConfigError, match="step gelu sets arch.block.act=gelu, but it ends as relu"):
+        compose(["arch=resnet", "modernization=[gelu]", "arch.block.act=relu"])
+
+
+@pytest.mark.parametrize(
+    "overrides", [["arch=convnext", "modernization=[gelu]"], ["arch=resnet18", "modernization=[depthwise]"]]
+)
+def test_a_step_that_changes_nothing_is_refused(overrides):
+    with pytest.raises(ConfigError, match="changes nothing"):
+        compose(overrides)
+
+
+def test_a_step_that_another_makes_idle_is_refused_only_then():
+    compose(["arch=resnet", "modernization=[fewer_activations,gelu]"])
+    with pytest.raises(ConfigError, match="step gelu changes nothing"):
+        compose(["arch=resnet", "modernization=[gelu,gelu]"])
+
+
+def test_a_listed_step_replaces_one_of_the_arch_and_this_is_recorded(tmp_path):
+    (tmp_path / "modernization").mkdir()
+    (tmp_path / "modernization" / "batchnorm.yaml").write_text(
+        '# @package arch\nblock: {norm: bn}\napplied: {batchnorm: "Ioffe 2015"}\n'
+    )
+    arch = compose(["arch=convnext", "modernization=[batchnorm]"], config_dir=str(tmp_path)).arch
+    assert arch.block.norm == "bn"
+    assert "layernorm" not in arch.applied and arch.applied["batchnorm"] == "Ioffe 2015"
+    assert arch.replaced == {"layernorm": "batchnorm"}
+
+
+def test_an_override_that_replaces_a_step_of_the_arch_is_recorded():
+    assert compose(["arch=convnext", "arch.block.norm=bn"]).arch.replaced == {"layernorm": "arch.block.norm=bn"}
+
+
+def test_shell_completion_answers(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-sc", "query=bash"],
+        capture_output=True, text=True, cwd=tmp_path, env={"COMP_LINE": "python train.py arch=conv", "COMP_POINT": "26"},
+    )  # fmt: skip
+    assert done.stdout.split() == ["arch=convnext"]
+
+
+def test_two_jobs_of_the_same_second_have_folders_of_their_own():
+    folders = {build.compose_run([])[1] for _ in range(3)}
+    assert len(folders) == 3
