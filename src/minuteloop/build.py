@@ -12,7 +12,6 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +50,11 @@ def main() -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(_one_line(error))
+        sys.exit(f"error: {_one_line(error)}")
     except ValueError as error:
         if not _raised_by_hydra(error):
             raise
-        sys.exit(_one_line(error))
+        sys.exit(f"error: {_one_line(error)}")
 
 
 def _job(cfg: DictConfig) -> float | None:
@@ -64,6 +63,8 @@ def _job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     started = STARTED if settings.mode == RunMode.RUN else None
     record = train(_checked(cfg, settings), Path(settings.runtime.output_dir), started)
+    if record["status"] == "interrupted":
+        sys.exit(130)  # as a shell reports SIGINT
     return record["metrics"].get("val/acc")
 
 
@@ -74,24 +75,32 @@ class RefuseBadConfig(Callback):
         try:
             _checked(_without_hydra(config), config.hydra)
         except (ConfigError, OmegaConfBaseException) as error:
-            sys.exit(_one_line(error))  # Hydra turns any other exception of a callback into a warning
+            sys.exit(f"error: {_one_line(error)}")  # Hydra turns any other exception of a callback into a warning
 
 
-def compose(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> Config:
+def compose(
+    overrides: list[str] | tuple[str, ...] = (),
+    config_name: str = "config",
+    config_dir: str = "",
+    image_size: int = IMAGE_SIZE,
+) -> Config:
     """The checked config for command-line `overrides`, from Python.
 
-    `config_dir` is a folder searched beside conf/, as `-cd` on the command line. Raises ConfigError.
+    `config_dir` is a folder searched beside conf/, as `-cd` on the command line; the arch is checked for images of
+    side `image_size` (pixels). Raises ConfigError.
     """
-    return _compose(list(overrides), config_name, config_dir)[0]
+    return _compose(list(overrides), config_name, config_dir, image_size)[0]
 
 
 def compose_run(overrides: list[str] | tuple[str, ...], config_name: str = "config") -> tuple[Config, Path]:
     """As `compose`, with the folder that the run is to leave its record in."""
-    config, settings = _compose(list(overrides), config_name, "")
+    config, settings = _compose(list(overrides), config_name)
     return config, Path(settings.run.dir)
 
 
-def _compose(overrides: list[str], config_name: str, config_dir: str) -> tuple[Config, DictConfig]:
+def _compose(
+    overrides: list[str], config_name: str, config_dir: str = "", image_size: int = IMAGE_SIZE
+) -> tuple[Config, DictConfig]:
     if config_dir:
         overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     previous = GlobalHydra.instance().hydra
@@ -101,7 +110,7 @@ def _compose(overrides: list[str], config_name: str, config_dir: str) -> tuple[C
             cfg = hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
             settings = cfg.hydra
             OmegaConf.resolve(settings.run)
-            return _checked(_without_hydra(cfg), settings), settings
+            return _checked(_without_hydra(cfg), settings, image_size), settings
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
     finally:
@@ -112,20 +121,20 @@ def _without_hydra(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
 
 
-def _checked(cfg: DictConfig, settings: DictConfig) -> Config:
+def _checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
     """The typed config, or ConfigError: key rules, ingredients, and steps that hold and change something."""
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cfg))
     schema.check(config)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
-    _check_steps(cfg, config, settings)
+    _check_steps(cfg, config, settings, image_size)
     return config
 
 
 # --- modernization steps ----------------------------------------------------------------------------------------
 
 
-def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig) -> None:
+def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig, image_size: int) -> None:
     """A listed step must hold and must change something; a step of the arch may be replaced, which is recorded.
 
     Rewrites `config.arch.applied` and `.replaced`. Raises ConfigError.
@@ -150,21 +159,19 @@ def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig) -> None:
                 by = [_word(other) for other in listed if key in deltas[other]] or [f"arch.{key}={final.get(key)}"]
                 config.arch.applied.pop(_word(step), None)
                 config.arch.replaced[_word(step)] = by[-1]
+    text = resolve(config.arch, config.size, image_size, 10).text()
     if listed:
         plain = [word for word in overrides if not word.startswith("modernization=")]
         base = loader.load_configuration(settings.job.config_name, [*plain, "modernization=[]"], RunMode.RUN)
-        _check_not_idle(cfg, config, listed, deltas, _flat(OmegaConf.to_container(base.arch)))
-
-
-def _check_not_idle(cfg: DictConfig, config: Config, listed: list[str], deltas: dict, base: dict) -> None:
-    text = resolve(config.arch, config.size, IMAGE_SIZE, 10).text()
-    for step in listed:
-        others = {key for other in listed if other != step for key in deltas[other]}
-        without = OmegaConf.merge(cfg.arch)
-        for key in deltas[step].keys() - others:
-            OmegaConf.update(without, key, base.get(key))
-        if listed.count(step) > 1 or resolve(OmegaConf.to_object(without), config.size, IMAGE_SIZE, 10).text() == text:
-            raise ConfigError(f"step {_word(step)} changes nothing here; take it out of modernization=[...]")
+        before = _flat(OmegaConf.to_container(base.arch))
+        for step in listed:
+            others = {key for other in listed if other != step for key in deltas[other]}
+            without = OmegaConf.merge(cfg.arch)
+            for key in deltas[step].keys() - others:
+                OmegaConf.update(without, key, before.get(key))
+            idle = resolve(OmegaConf.to_object(without), config.size, image_size, 10).text() == text
+            if idle or listed.count(step) > 1:
+                raise ConfigError(f"step {_word(step)} changes nothing here; take it out of modernization=[...]")
 
 
 def _word(config_path: str) -> str:
@@ -258,18 +265,18 @@ def _import(target: str, where: str) -> type:
 def _one_line(error: BaseException) -> str:
     """What is wrong, in which file or key, and the nearest valid choice."""
     if isinstance(error, ConfigError):
-        return f"error: {error}"
+        return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, word = error.missing_cfg_file.rpartition("/")
         options = error.options or sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         if not group:
-            return f"error: there is no config {word}.yaml here or in conf/{nearest(word, options)}"
-        return f"error: {group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
+            return f"there is no config {word}.yaml here or in conf/{nearest(word, options)}"
+        return f"{group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
     causes = [error]
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     told = dict.fromkeys(_sentence(cause) for cause in causes)
-    return f"error: {': '.join(told)}{_nearest_key(' '.join(map(str, causes)))}"
+    return f"{': '.join(told)}{_nearest_key(' '.join(map(str, causes)))}"
 
 
 def _sentence(error: BaseException) -> str:

@@ -20,12 +20,11 @@ PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "timm", "hydra-core", 
 
 
 def prepare() -> None:
-    """Settings that must precede the first tensor; call before torch is imported.
+    """Keeps freed memory in the process; call before the first tensor.
 
-    glibc gives tensors above 32 MB back to the kernel at each free, and faults their pages in again (a third of a
-    ConvNeXt step on a CPU); OpenMP threads that spin at barriers stall a shared machine.
+    glibc gives blocks above 32 MB back to the kernel at each free and faults their pages in again, which is a third
+    of a ConvNeXt step on a CPU.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -50,8 +49,11 @@ def idle_cores(seconds: float = 0.1) -> float:
 
 
 def free_threads() -> int:
-    """Torch's default, or less where others keep cores busy: threads that wait for a core at every barrier make a
-    step many times slower, one thread less only a little."""
+    """Torch's default, or fewer where others keep cores busy.
+
+    On two cores beside one busy process a ConvNeXt step takes 2 to 4 times longer with two threads, which wait for a
+    core at every barrier, than with one.
+    """
     import torch
 
     return max(1, min(torch.get_num_threads(), round(idle_cores())))

@@ -74,6 +74,6 @@ def finish_wandb(logger: WandbLogger, record: dict, say: Callable[[str], None]) 
     for part in ("metrics", "seconds", "cost", "plan"):
         run.summary.update({key if part == "metrics" else f"{part}/{key}": v for key, v in record[part].items()})
     run.summary["status"] = record["status"]
-    folder, offline = Path(run.dir).parent, run.offline
+    folder, offline = Path(run.dir).parent.resolve(), run.offline
     wandb.finish()
     say(f"W&B: wandb sync {folder}" if offline else f"W&B: {run.url}")

@@ -32,7 +32,11 @@ def parse_budget(budget: str) -> tuple[float, str]:
 
 
 def make_plan(
-    budget: str, recipe: Recipe, auto_lr: Callable[[int, float], float], train_images: int, steps_per_second: float = 0.0
+    budget: str,
+    recipe: Recipe,
+    auto_lr: Callable[[int, float], float],
+    train_images: int,
+    steps_per_second: float = 0.0,
 ) -> Plan:
     """Freezes a plan. `steps_per_second` is needed only for a budget of time; `auto_lr(batch size, epochs)` is the
     optimizer's rule."""

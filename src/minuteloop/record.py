@@ -109,7 +109,7 @@ class Record:
     def table(self) -> str:
         """The lines that end a run."""
         metrics, seconds, cost, plan = (self.content[key] for key in ("metrics", "seconds", "cost", "plan"))
-        asked = f" of {plan['seconds_asked']:g} s asked" if plan["seconds_asked"] else ""
+        asked = f" of {plan['seconds_asked']:g} s" if plan["seconds_asked"] else ""
         phases = ", ".join(f"{phase} {seconds[phase]:.1f}" for phase in PHASES if phase != "train")
         rows = [
             (name, f"{100 * metrics[f'{split}/acc']:.2f} %", f"loss {metrics[f'{split}/loss']:.4f}")
@@ -117,7 +117,7 @@ class Record:
             if f"{split}/acc" in metrics
         ]
         rows += [
-            ("training", f"{seconds['train']:.1f} s", f"{plan['steps']:,} steps{asked}; again: budget={plan['steps']}steps"),
+            ("training", f"{seconds['train']:.1f} s{asked}", f"{plan['steps']:,} steps"),
             ("in all", f"{seconds['total']:.1f} s", phases),
             ("speed", f"{cost['images_per_second']:,.0f} images/s", "forward and backward, measured"),
             ("net", f"{cost['params']:,} parameters", f"{cost['macs']:,} multiply-adds"),

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from minuteloop import build, host
-from minuteloop.plan import make_plan, parse_budget
+from minuteloop.plan import Plan, make_plan, parse_budget
 from minuteloop.record import Record
 from minuteloop.schema import Config
 
-CALIBRATION = 0.04  # of the budget, beside it
+CALIBRATION = (0.005, 0.035)  # shares of the budget, taken beside it
 
 
 def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config") -> dict:
@@ -47,7 +47,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
 
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches).*")
     from safetensors.torch import save_file
 
     from minuteloop import loggers
@@ -55,9 +55,9 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     from minuteloop.data.cifar import load
     from minuteloop.data.module import CIFARData
     from minuteloop.module import Classifier
+    from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.cost import count
     from minuteloop.nets.net import build_net
-    from minuteloop.nets.blueprint import resolve
 
     config = record.config = host.resolve_auto(record.asked)
     images = load(config.data.name, config.data.root)
@@ -69,21 +69,21 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     if config.compile:
         net.compile()
 
-    def classifier(plan):
+    def classifier(plan: Plan) -> Classifier:
         fitted = ingredients.at_strength(plan.strength)
         return Classifier(net, fitted, plan, images, seed=config.seed, channels_last=config.channels_last)
 
-    def planned(steps_per_second):
+    def planned(steps_per_second: float) -> Plan:
         rule = ingredients.optimizer.auto_lr
         return make_plan(config.budget, config.recipe, rule, len(data.train_indices), steps_per_second)
 
     record.lap("setup")
     seconds, unit = parse_budget(config.budget)
-    rate = 0.0
+    plan = planned(steps_per_second=10.0)
     if unit == "s":
-        rate = measure_rate(config, classifier(planned(1000.0)), data, CALIBRATION * seconds)
+        for share in CALIBRATION:  # the first, rough rate tells with which strength to measure
+            plan = planned(measure_rate(config, classifier(plan), data, share * seconds))
         record.lap("calibrate")
-    plan = planned(rate)
     record.freeze(plan, count(blueprint, blueprint.image_size))
     for warning in blueprint.warnings:
         say(f"warning: {warning}")
@@ -100,7 +100,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
         max_steps=plan.steps,
         callbacks=[*averaging, clock, interrupt, Progress(plan.steps, clock, say)],
         logger=curves,
-        val_check_interval=-(-plan.steps // config.evaluations),
+        val_check_interval=plan.steps // config.evaluations + 1,  # the last comes after training
         limit_val_batches=1.0 if config.data.holdout else 0,
     )
     trainer.fit(module, data)
@@ -115,6 +115,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     if wandb:
         loggers.finish_wandb(wandb, record.content, say)
     record.lap("log")
+    record.save()
 
 
 def make_trainer(config: Config, **more):

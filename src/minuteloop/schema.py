@@ -198,7 +198,9 @@ class Config:
     logger: Logger = field(default_factory=Logger)
     # training time or length; a bare number is refused
     budget: str = pattern(
-        "60s", r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)", "a length with its unit: 60s, 10min, 1h, 200ep, 5000steps"
+        "60s",
+        r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)",
+        "a length with its unit: 60s, 10min, 1h, 200ep, 5000steps",
     )
     seed: int = number(0, 0, 2**31 - 1, "a whole number in [0, 2^31)", whole=True)
     device: str = words("auto", "cpu", "cuda")

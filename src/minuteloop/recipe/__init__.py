@@ -37,14 +37,21 @@ class Ingredients:
         return [transform for transform in self.transforms if transform.stage == stage]
 
     def at_strength(self, strength: float) -> Ingredients:
-        """A copy whose regularisers have their one field multiplied by `strength`."""
+        """A copy whose regularisers have their one field multiplied by `strength`; transforms left with 0 go."""
+        transforms = tuple(_strengthened(transform, strength) for transform in self.transforms)
         return dataclasses.replace(
             self,
-            transforms=tuple(_strengthened(transform, strength) for transform in self.transforms),
+            transforms=tuple(transform for transform in transforms if _strength_field(transform) != 0),
             regularizers=tuple(_strengthened(regularizer, strength) for regularizer in self.regularizers),
         )
 
 
+def _strength_field(ingredient: Any) -> float | None:
+    return getattr(ingredient, getattr(ingredient, "strengthens", ""), None)
+
+
 def _strengthened(ingredient: Any, strength: float) -> Any:
-    name = getattr(ingredient, "strengthens", None)
-    return dataclasses.replace(ingredient, **{name: getattr(ingredient, name) * strength}) if name else ingredient
+    value = _strength_field(ingredient)
+    return (
+        ingredient if value is None else dataclasses.replace(ingredient, **{ingredient.strengthens: value * strength})
+    )

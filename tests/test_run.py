@@ -1,0 +1,210 @@
+"""A run from config to record: on the embedded sample, so that it needs nothing."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import minuteloop
+from minuteloop import build
+from minuteloop.run import train
+
+ROOT = Path(__file__).parents[1]
+RUN = sys.modules["minuteloop.run"]  # the attribute of this name is the function
+QUICK = ["data=sample", "logger=none", "size.reduce=32", "recipe.batch_size=64", "threads=1", "evaluations=2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def weights(record_folder):
+    return load_file(record_folder / "model.safetensors")
+
+
+def folder_of(root: Path) -> Path:
+    (result,) = root.glob("runs/*/*/result.json")
+    return result.parent
+
+
+def test_a_run_leaves_its_record(here):
+    record = minuteloop.run([*QUICK, "budget=120steps", "recipe.lr=4e-3"])
+    folder = folder_of(here)
+    assert json.loads((folder / "result.json").read_text()) == record
+    assert record["schema"] == 1 and record["status"] == "finished" and record["error"] is None
+    assert record["plan"]["steps"] == 120 and record["plan"]["lr"] == 4e-3
+    assert record["config"]["device"] in ("cpu", "cuda") and record["asked"]["device"] == "auto"
+    assert yaml.safe_load((folder / "config.yaml").read_text()) == record["config"]
+    assert record["metrics"]["test/acc"] > 0.16, "chance is 0.1"
+    assert set(record["metrics"]) == {"val/acc", "val/loss", "test/acc", "test/loss"}
+    seconds = record["seconds"]
+    assert sum(seconds[phase] for phase in seconds if phase != "total") == pytest.approx(seconds["total"], rel=1e-6)
+    assert record["cost"]["images_per_second"] == pytest.approx(120 * 64 / seconds["train"])
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["step"] for row in rows if row["train/loss"]] == ["49", "99"]
+    losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
+    assert len(losses) == 2 and losses[0] > losses[1] == pytest.approx(record["metrics"]["val/loss"], rel=1e-4)
+    assert "120 steps of 64" in (folder / "log.txt").read_text()
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "config.yaml",
+        "log.txt",
+        "metrics.csv",
+        "model.safetensors",
+        "result.json",
+    ]
+
+
+@pytest.mark.parametrize("recipe", ["plain", "deit"])
+def test_a_timed_run_repeats_bit_for_bit_by_its_steps(here, recipe):
+    options = [*QUICK, f"recipe={recipe}", "recipe.strength=0.5"]
+    timed = minuteloop.run([*options, "budget=1.5s", "hydra.run.dir=timed"])
+    steps = timed["plan"]["steps"]
+    minuteloop.run([*options, f"budget={steps}steps", "hydra.run.dir=again"])
+    first, second = weights(here / "timed"), weights(here / "again")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert timed["seconds"]["calibrate"] > 0
+    assert timed["config_hash"] != json.loads((here / "again/result.json").read_text())["config_hash"]
+
+
+def test_seed_changes_the_run(here):
+    for seed in (0, 1):
+        minuteloop.run([*QUICK, "budget=2steps", f"seed={seed}", f"hydra.run.dir=seed{seed}"])
+    first, second = weights(here / "seed0"), weights(here / "seed1")
+    assert not torch.equal(first["head.linear.weight"], second["head.linear.weight"])
+
+
+def test_holdout_zero_trains_on_all_images_and_reports_only_the_test_set(here):
+    record = minuteloop.run([*QUICK, "budget=2ep", "data.holdout=0"])
+    assert record["plan"]["steps"] == 2 * (2000 // 64) and record["plan"]["epochs"] <= 2
+    assert set(record["metrics"]) == {"test/acc", "test/loss"}
+
+
+def test_a_run_that_takes_over_twice_its_budget_is_stopped_and_marked(here, monkeypatch):
+    monkeypatch.setattr(RUN, "measure_rate", lambda *_: 500.0)
+    record = minuteloop.run([*QUICK, "budget=1s"])
+    assert record["plan"]["steps"] == 500 and record["status"] == "overrun"
+    assert 2.0 < record["seconds"]["train"] < 4.0 and "test/acc" in record["metrics"]
+
+
+def test_an_error_inside_is_recorded_and_raised(here, monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("the device is on fire\nand more")
+
+    monkeypatch.setattr(RUN, "make_trainer", broken)
+    with pytest.raises(RuntimeError, match="on fire"):
+        minuteloop.run([*QUICK, "budget=2steps"])
+    record = json.loads((folder_of(here) / "result.json").read_text())
+    assert record["status"] == "failed" and record["error"] == "RuntimeError: the device is on fire"
+
+
+def test_the_plan_is_on_disk_before_the_first_step_with_a_status_that_is_true_if_the_run_dies(here, monkeypatch):
+    seen = {}
+
+    def killed(*_, **__):
+        seen.update(json.loads((folder_of(here) / "result.json").read_text()))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RUN, "make_trainer", killed)
+    with pytest.raises(KeyboardInterrupt):
+        minuteloop.run([*QUICK, "budget=2steps"])
+    assert seen["plan"]["steps"] == 2 and seen["status"] == "failed" and "killed" in seen["error"]
+
+
+def test_config_hash_ignores_logger_name_and_folders_but_not_the_seed():
+    def hashed(*overrides):
+        return minuteloop.record.config_hash(minuteloop.compose([*QUICK, *overrides]))
+
+    assert hashed() == hashed("logger=wandb", "name=other", "data.root=/elsewhere")
+    assert hashed() != hashed("seed=1")
+    assert hashed() != hashed("recipe.lr=1e-3")
+
+
+def test_ctrl_c_evaluates_and_saves(tmp_path):
+    options = [*QUICK, "budget=100000steps", "hydra.run.dir=stopped"]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        curves = tmp_path / "stopped/metrics.csv"
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (curves.exists() and len(curves.read_text().splitlines()) > 1):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    record = json.loads((tmp_path / "stopped/result.json").read_text())
+    assert record["status"] == "interrupted" and "test/acc" in record["metrics"]
+    assert (tmp_path / "stopped/model.safetensors").exists()
+    assert "interrupted: evaluating and saving" in told
+
+
+def test_multirun_gives_each_cell_a_folder_of_its_own(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-m", *QUICK, "budget=2steps", "arch=resnet18,convnext", "seed=0,1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/result.json")]
+    cells = {(record["config"]["arch"]["name"], record["seed"]) for record in records}
+    assert len(records) == 4 and len(cells) == 4
+
+
+def test_wandb_offline_holds_config_curves_and_summary(here):
+    record = minuteloop.run(
+        [
+            *[option for option in QUICK if option != "logger=none"],
+            "budget=60steps",
+            "+logger.tags=[mine]",
+            "logger.group=g",
+        ]
+    )
+    (run,) = folder_of(here).glob("wandb/offline-run-*/*.wandb")
+    told = subprocess.run(["wandb", "leet", "inspect", "--json", str(run)], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    text = told.stdout
+    assert "train/loss" in text and "val/acc" in text and "images_per_second" in text
+    assert "mine" in text and "convnext" in text and "inverted_bottleneck" in text
+    assert record["seconds"]["log"] > 0
+    assert f"wandb sync {run.parent}" in (folder_of(here) / "log.txt").read_text()
+
+
+def test_a_wandb_that_cannot_start_costs_a_warning_and_not_the_run(here, monkeypatch):
+    import wandb
+
+    def dead(*_, **__):
+        raise wandb.errors.CommError("no route")
+
+    monkeypatch.setattr(wandb, "init", dead)
+    record = minuteloop.run([*[option for option in QUICK if option != "logger=none"], "budget=2steps"])
+    assert record["status"] == "finished"
+    assert "warning: W&B did not start" in (folder_of(here) / "log.txt").read_text()
+
+
+def test_train_takes_a_composed_config_and_a_folder(here):
+    record = train(build.compose([*QUICK, "budget=1steps"]), here / "mine")
+    assert record["status"] == "finished" and (here / "mine/result.json").exists()
+
+
+@pytest.mark.gpu
+def test_a_run_on_a_gpu(here):
+    record = minuteloop.run([*QUICK, "device=cuda", "budget=5s", "arch=convnext"])
+    assert record["status"] == "finished" and record["host"]["gpu"]
+    assert abs(record["seconds"]["train"] - 5) < 0.5
