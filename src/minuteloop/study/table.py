@@ -1,0 +1,54 @@
+"""The table of published runs in the README, made from their records."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+BEGIN, END = "<!-- results: made by scripts/table.py -->", "<!-- end of results -->"
+HEADER = (
+    "| run | test accuracy | n | training | images/s | parameters | multiply-adds | hardware |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+)
+
+
+def rows(recipes: Path) -> list[str]:
+    """A Markdown row for each folder of records in `recipes`: mean and deviation over its finished runs.
+
+    Raises ValueError where the records of one folder are of different configs, code or hardware.
+    """
+    return [_row(folder) for folder in sorted(recipes.iterdir()) if any(folder.glob("*.json"))]
+
+
+def _row(folder: Path) -> str:
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    finished = [record for record in records if record["status"] == "finished"]
+    for what in ("cpu", "gpu", "threads"):
+        if len({record["host"].get(what) for record in finished}) > 1:
+            raise ValueError(f"{folder}: records of different hardware ({what})")
+    if len({record["code"]["commit"] for record in finished}) > 1:
+        raise ValueError(f"{folder}: records of different code")
+    if len({record["seed"] for record in finished}) < len(finished):
+        raise ValueError(f"{folder}: two records of one seed")
+    host, cost = finished[0]["host"], finished[0]["cost"]
+
+    def over(*keys: str, scale: float = 1.0) -> list[float]:
+        return [scale * record[keys[0]][keys[1]] for record in finished]
+
+    accuracy = over("metrics", "test/acc", scale=100)
+    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
+    hardware = host.get("gpu") or f"{host['cpu']}, {host['threads']} cores"
+    return (
+        f"| [{folder.name}](recipes/{folder.name}.yaml) | {statistics.mean(accuracy):.2f}{spread} % | {len(accuracy)} "
+        f"| {statistics.mean(over('seconds', 'train')):.1f} s "
+        f"| {statistics.mean(over('cost', 'images_per_second')):,.0f} "
+        f"| {cost['params']:,} | {cost['macs'] / 1e6:.1f}M | {hardware} |"
+    )
+
+
+def updated(readme: str, recipes: Path) -> str:
+    """The README's text with its table made anew."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return "\n".join([before + BEGIN, *HEADER, *rows(recipes), END + after])
