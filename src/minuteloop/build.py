@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -101,16 +104,18 @@ def compose_run(overrides: list[str] | tuple[str, ...], config_name: str = "conf
 def _compose(
     overrides: list[str], config_name: str, config_dir: str = "", image_size: int = IMAGE_SIZE
 ) -> tuple[Config, DictConfig]:
+    version.setbase("1.3")
+    search_path = create_config_search_path(str(CONF))
     if config_dir:
-        overrides = [*overrides, f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+        search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
-            cfg = hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
-            settings = cfg.hydra
-            OmegaConf.resolve(settings.run)
-            return _checked(_without_hydra(cfg), settings, image_size), settings
+        Hydra.create_main_hydra2("train", search_path)
+        cfg = hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
+        settings = cfg.hydra
+        OmegaConf.resolve(settings.run)
+        return _checked(_without_hydra(cfg), settings, image_size), settings
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_one_line(error)) from error
     finally:

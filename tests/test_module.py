@@ -1,0 +1,157 @@
+"""The module and its loaders: draws that depend on (seed, step) only, whole epochs, evaluation off the clock."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from minuteloop import build, compose
+from minuteloop.clock import Clock
+from minuteloop.data.cifar import load
+from minuteloop.data.loader import DeviceLoader
+from minuteloop.data.module import CIFARData
+from minuteloop.module import Classifier, draw_seed
+from minuteloop.nets.blueprint import resolve
+from minuteloop.nets.net import build_net
+from minuteloop.plan import Plan
+from minuteloop.recipe.ema import EMA
+from minuteloop.schema import ConfigError
+
+IMAGES = load("sample")
+
+
+def classifier(seed=0, recipe="deit", **plan) -> Classifier:
+    torch.manual_seed(0)
+    config = compose(["arch=convnext", "size=nano", "size.reduce=32", f"recipe={recipe}"])
+    net = build_net(resolve(config.arch, config.size, 32, 10))
+    defaults = {"steps": 8, "batch_size": 64, "epochs": 1.0, "strength": 1.0, "lr": 1e-3, "weight_decay": 0.05}
+    frozen = Plan(**(defaults | plan), seconds_asked=None)
+    return Classifier(net, build.ingredients(config.recipe), frozen, IMAGES, seed=seed)
+
+
+def trainer(**more) -> pl.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return pl.Trainer(accelerator="cpu", enable_model_summary=False, max_epochs=-1, **quiet, **more)
+
+
+def test_normalized_images_have_mean_0_and_deviation_1():
+    images = classifier().normalize(torch.from_numpy(IMAGES.train_images))
+    torch.testing.assert_close(images.mean((0, 2, 3)), torch.zeros(3), atol=0.05, rtol=0)
+    torch.testing.assert_close(images.std((0, 2, 3)), torch.ones(3), atol=0.05, rtol=0)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_every_draw_of_a_step_is_a_function_of_seed_and_step():
+    batch = torch.from_numpy(IMAGES.train_images[:64]), torch.from_numpy(IMAGES.train_labels[:64])
+
+    def drawn(seed, step):
+        torch.manual_seed(draw_seed(seed, step))
+        return classifier_.augment(*batch)[0]
+
+    classifier_ = classifier()
+    assert torch.equal(drawn(0, 5), drawn(0, 5))
+    assert not torch.equal(drawn(0, 5), drawn(0, 6)) and not torch.equal(drawn(0, 5), drawn(1, 5))
+
+
+def test_draw_seeds_do_not_meet():
+    seeds = {draw_seed(seed, step) for seed in range(50) for step in range(2000)}
+    assert len(seeds) == 100_000 and all(0 <= seed < 2**64 for seed in seeds)
+
+
+def test_an_epoch_of_the_loader_meets_every_image_once_in_an_order_of_its_own():
+    images, labels = torch.zeros(100, 3, 2, 2, dtype=torch.uint8), torch.arange(100)
+
+    def order(epoch):
+        loader = DeviceLoader(images, labels, torch.arange(100), 25, seed=3, epoch=lambda: epoch)
+        return torch.cat([batch for _, batch in loader])
+
+    for epoch in range(2):
+        assert torch.equal(order(epoch).sort().values, labels)
+    assert not torch.equal(order(0), order(1)) and torch.equal(order(1), order(1))
+
+
+def test_training_batches_are_whole_and_evaluation_meets_every_image():
+    images, labels = torch.zeros(103, 3, 2, 2, dtype=torch.uint8), torch.arange(103)
+    train = DeviceLoader(images, labels, torch.arange(103), 25, seed=0)
+    assert [len(batch) for _, batch in train] == [25] * 4 and len(train) == 4
+    evaluation = DeviceLoader(images, labels, torch.arange(103), 25)
+    assert torch.equal(torch.cat([batch for _, batch in evaluation]), labels) and len(evaluation) == 5
+
+
+def test_a_batch_larger_than_the_training_set_is_refused():
+    with pytest.raises(ConfigError, match=r"recipe\.batch_size=1700: there are 1600 training images"):
+        CIFARData(IMAGES, batch_size=1700, holdout=400)
+
+
+def test_validation_images_are_never_trained_on():
+    data = CIFARData(IMAGES, batch_size=64, holdout=400)
+    assert not set(data.train_indices.tolist()) & set(data.val_indices.tolist())
+    assert len(data.train_indices) + len(data.val_indices) == 2000
+
+
+def test_learning_rate_follows_the_schedule_step_by_step():
+    module, seen = classifier(steps=8), []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            seen.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer(max_steps=8, callbacks=[Watch()]).fit(module, CIFARData(IMAGES, 64, 400))
+    assert seen == pytest.approx([1e-3 * module.ingredients.schedule((step + 1) / 8) for step in range(8)])
+
+
+def test_ema_is_evaluated_and_kept_and_follows_its_closed_form():
+    module = classifier(steps=6)
+    ema = EMA(window=0.5)
+    name, history = "net.head.linear.weight", []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer, pl_module, *_):
+            history.append(pl_module.state_dict()[name].clone())
+
+    data = CIFARData(IMAGES, 64, 400)
+    trainer(max_steps=6, callbacks=[Watch(), ema.callback(6)]).fit(module, data)
+    average = history[0]
+    for step, weight in enumerate(history[1:], 2):
+        decay = ema.decay(step, 6)
+        average = decay * average + (1 - decay) * weight
+    torch.testing.assert_close(module.state_dict()[name], average)
+    assert not torch.equal(average, history[-1])
+
+
+def test_training_seconds_leave_out_evaluation():
+    class Slow(pl.Callback):
+        def on_validation_batch_start(self, *_):
+            import time
+
+            time.sleep(0.5)
+
+    clock = Clock()
+    run = trainer(max_steps=4, val_check_interval=2, check_val_every_n_epoch=None, callbacks=[clock, Slow()])
+    run.fit(classifier(), CIFARData(IMAGES, 64, 400))
+    assert clock.evaluating >= 1.0
+    assert clock.seconds > 0
+
+
+def test_validation_accuracy_is_that_of_the_validation_images():
+    module, data = classifier(), CIFARData(IMAGES, 64, 400)
+    run = trainer()
+    metrics = run.validate(module, data, verbose=False)[0]
+    chosen = data.val_indices
+    with torch.no_grad():
+        logits = module.eval()(torch.from_numpy(IMAGES.train_images)[chosen])
+    labels = torch.from_numpy(IMAGES.train_labels)[chosen]
+    assert metrics["val/acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert metrics["val/loss"] == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_a_few_images_can_be_learned_by_heart():
+    torch.manual_seed(0)
+    module = classifier()
+    images, labels = torch.from_numpy(IMAGES.train_images[:32]), torch.from_numpy(IMAGES.train_labels[:32])
+    optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
+    for _ in range(120):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(module(images), labels)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.2
