@@ -168,6 +168,7 @@ def test_auto_learning_rate_is_the_papers_at_300_epochs():
     rule = build.ingredients(compose(["recipe=deit"]).recipe).optimizer
     assert rule.auto_lr(1024, 300) == pytest.approx(1e-3)  # Touvron 2021, table 9: 5e-4 x 1024 / 512
     assert rule.auto_lr(512, 300) == pytest.approx(5e-4)
+    assert rule.auto_lr(128, 30) == pytest.approx(10 * rule.auto_lr(128, 300)) and rule.auto_lr(128, 0.1) == 4e-3
     rates = [rule.auto_lr(128, epochs) for epochs in (1, 3, 10, 30, 100, 300, 1000)]
     assert rates == sorted(rates, reverse=True) and rates[-1] == rates[-2]
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_holdout_zero_trains_on_all_images_and_reports_only_the_test_set(here):
 
 
 def test_a_run_that_takes_over_twice_its_budget_is_stopped_and_marked(here, monkeypatch):
-    monkeypatch.setattr(RUN, "measure_rate", lambda *_: 500.0)
+    monkeypatch.setattr(RUN, "measure_rate", lambda *_: types.SimpleNamespace(steps_per_second=500.0))
     record = minuteloop.run([*QUICK, "budget=1s"])
     assert record["plan"]["steps"] == 500 and record["status"] == "overrun"
     assert 2.0 < record["seconds"]["train"] < 4.0 and "test/acc" in record["metrics"]
@@ -129,6 +130,34 @@ def test_config_hash_ignores_logger_name_and_folders_but_not_the_seed():
     assert hashed() == hashed("logger=wandb", "name=other", "data.root=/elsewhere")
     assert hashed() != hashed("seed=1")
     assert hashed() != hashed("recipe.lr=1e-3")
+
+
+def test_compile_is_booked_apart(here):
+    smallest = ["arch=resnet18", "size.depth=0.1", "size.width=0.125"]
+    record = minuteloop.run([*QUICK, *smallest, "budget=3steps", "compile=true", "recipe=plain"])
+    assert record["status"] == "finished" and record["config"]["compile"] is True
+    assert record["seconds"]["compile"] > record["seconds"]["train"]
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *QUICK, "budget=1steps"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert "runs" in done.stderr
+
+
+def test_wandb_is_ended_when_a_run_fails(here, monkeypatch):
+    import wandb
+
+    def broken(*_, **__):
+        raise RuntimeError("on fire")
+
+    monkeypatch.setattr(RUN, "make_trainer", broken)
+    with pytest.raises(RuntimeError, match="on fire"):
+        minuteloop.run([*[option for option in QUICK if option != "logger=none"], "budget=2steps"])
+    assert wandb.run is None
 
 
 def test_ctrl_c_evaluates_and_saves(tmp_path):

@@ -54,6 +54,8 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {_one_line(error)}")
+    except OSError as error:  # a full disk, a folder that cannot be written
+        sys.exit(f"error: {error}")
     except ValueError as error:
         if not _raised_by_hydra(error):
             raise

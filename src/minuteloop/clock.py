@@ -19,7 +19,7 @@ class Clock(pl.Callback):
     """Counts the seconds of training; stops a run that takes more than twice what was asked."""
 
     def __init__(self, seconds_asked: float | None = None) -> None:
-        self.limit = OVERRUN * seconds_asked if seconds_asked else float("inf")
+        self.asked = seconds_asked or float("inf")
         self.seconds, self.evaluating, self.overrun = 0.0, 0.0, False
         self._since = None
 
@@ -35,11 +35,16 @@ class Clock(pl.Callback):
         """Training seconds so far, without waiting for the device."""
         return self.seconds + time.perf_counter() - self._since
 
+    @property
+    def is_late(self) -> bool:
+        """Whether training took notably longer than asked."""
+        return self.seconds > LATE * self.asked
+
     def on_train_start(self, *_) -> None:
         self._stop()
 
     def on_train_batch_end(self, trainer, *_) -> None:
-        if self.now() > self.limit:
+        if self.now() > OVERRUN * self.asked:
             self.overrun = trainer.should_stop = True
 
     def on_validation_start(self, trainer, *_) -> None:
@@ -102,7 +107,10 @@ class Rate(pl.Callback):
     CHUNK = 5  # steps between two looks at the clock, the first of them not counted
 
     def __init__(self, seconds: float) -> None:
-        self.limit, self.steps, self.times = seconds, 0, []
+        self.limit, self.steps, self.times, self.begin = seconds, 0, [], 0.0
+
+    def on_train_start(self, *_) -> None:
+        self.begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer, *_) -> None:
         self.steps += 1
@@ -111,6 +119,11 @@ class Rate(pl.Callback):
                 torch.cuda.synchronize()
             self.times.append(time.perf_counter())
             trainer.should_stop = len(self.times) > 1 and self.times[-1] - self.times[0] >= self.limit
+
+    @property
+    def first_seconds(self) -> float:
+        """Of the first chunk, in which a compiled net is compiled."""
+        return self.times[0] - self.begin
 
     @property
     def steps_per_second(self) -> float:

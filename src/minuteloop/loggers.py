@@ -46,7 +46,7 @@ def start_wandb(config: Config, folder: Path, say: Callable[[str], None]) -> Wan
         try:
             run = wandb.init(
                 mode=attempt,
-                dir=folder,
+                dir=folder.resolve(),
                 project=config.logger.project,
                 group=config.logger.group,
                 name=f"{config.name}-{folder.name}",

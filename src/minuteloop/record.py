@@ -77,7 +77,7 @@ class Record:
         return (
             f"{config.name} on {config.data.name}: {plan['steps']:,} steps of {plan['batch_size']} "
             f"({plan['epochs']:.2f} epochs), lr {plan['lr']:.3g}, strength {plan['strength']:g}, "
-            f"{config.device} {config.precision}{end}; record in {self.folder}"
+            f"{config.device} {config.precision}, {config.threads} threads{end}; record in {self.folder}"
         )
 
     def finish(self, status: str, steps: int) -> None:

@@ -45,13 +45,6 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     host.prepare()
     import pytorch_lightning as pl
 
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches).*")
-    from safetensors.torch import save_file
-
-    from minuteloop import loggers
-    from minuteloop.clock import Clock, Interrupt, Progress
     from minuteloop.data.cifar import load
     from minuteloop.data.module import CIFARData
     from minuteloop.module import Classifier
@@ -59,6 +52,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     from minuteloop.nets.cost import count
     from minuteloop.nets.net import build_net
 
+    quiet_lightning()
     config = record.config = host.resolve_auto(record.asked)
     images = load(config.data.name, config.data.root)
     data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed)
@@ -78,44 +72,66 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
         return make_plan(config.budget, config.recipe, rule, len(data.train_indices), steps_per_second)
 
     record.lap("setup")
-    seconds, unit = parse_budget(config.budget)
+    amount, unit = parse_budget(config.budget)
     plan = planned(steps_per_second=10.0)
-    if unit == "s":
+    if unit == "s" or config.compile:
         for share in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            plan = planned(measure_rate(config, classifier(plan), data, share * seconds))
-        record.lap("calibrate")
+            rate = measure_rate(config, classifier(plan), data, share * amount if unit == "s" else 0.0)
+            plan = planned(rate.steps_per_second)
+            record.lap("calibrate", compile=rate.first_seconds if config.compile else 0.0)
     record.freeze(plan, count(blueprint, blueprint.image_size))
     for warning in blueprint.warnings:
         say(f"warning: {warning}")
     say(record.start_line())
+    _fit(record, classifier(plan), data, say)
+
+
+def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
+    from safetensors.torch import save_file
+
+    from minuteloop import loggers
+    from minuteloop.clock import Clock, Interrupt, Progress
+
+    config, plan = record.config, module.plan
     wandb = loggers.start_wandb(config, record.folder, say) if config.logger.name == "wandb" else None
     record.lap("log")
-
     clock, interrupt = Clock(plan.seconds_asked), Interrupt(say)
-    averaging = [callback.callback(plan.steps) for callback in ingredients.callbacks]
-    curves = [loggers.MetricsFile(record.folder / "metrics.csv"), *([wandb] if wandb else [])]
-    module = classifier(plan)
-    trainer = make_trainer(
-        config,
-        max_steps=plan.steps,
-        callbacks=[*averaging, clock, interrupt, Progress(plan.steps, clock, say)],
-        logger=curves,
-        val_check_interval=plan.steps // config.evaluations + 1,  # the last comes after training
-        limit_val_batches=1.0 if config.data.holdout else 0,
-    )
-    trainer.fit(module, data)
-    record.lap("setup", train=clock.seconds, eval=clock.evaluating)
-    if config.data.holdout:
-        record.content["metrics"] |= trainer.validate(module, data, verbose=False)[0]
-    record.content["metrics"] |= trainer.test(module, data, verbose=False)[0]
-    record.lap("eval")
-    weights = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    save_file(weights, record.folder / "model.safetensors")
-    record.finish("overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished", trainer.global_step)
-    if wandb:
-        loggers.finish_wandb(wandb, record.content, say)
+    averaging = [callback.callback(plan.steps) for callback in module.ingredients.callbacks]
+    try:
+        trainer = make_trainer(
+            config,
+            max_steps=plan.steps,
+            callbacks=[*averaging, clock, interrupt, Progress(plan.steps, clock, say)],
+            logger=[loggers.MetricsFile(record.folder / "metrics.csv"), *([wandb] if wandb else [])],
+            val_check_interval=plan.steps // config.evaluations + 1,  # the last comes after training
+            limit_val_batches=1.0 if config.data.holdout else 0,
+        )
+        trainer.fit(module, data)
+        record.lap("setup", train=clock.seconds, eval=clock.evaluating)
+        if config.data.holdout:
+            record.content["metrics"] |= trainer.validate(module, data, verbose=False)[0]
+        record.content["metrics"] |= trainer.test(module, data, verbose=False)[0]
+        record.lap("eval")
+        weights = {name: tensor.contiguous() for name, tensor in module.net.state_dict().items()}
+        save_file(weights, record.folder / "model.safetensors")
+        status = "overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished"
+        record.finish(status, trainer.global_step)
+        if clock.is_late:
+            say(
+                f"warning: training took {clock.seconds:.1f} s of {plan.seconds_asked:g} s asked; was the machine busy?"
+            )
+    finally:
+        if wandb:
+            loggers.finish_wandb(wandb, record.content, say)
     record.lap("log")
     record.save()
+
+
+def quiet_lightning() -> None:
+    """Leaves out what Lightning says of every trainer; what a run does is said by the run."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches).*")
 
 
 def make_trainer(config: Config, **more):
@@ -137,8 +153,8 @@ def make_trainer(config: Config, **more):
     )
 
 
-def measure_rate(config: Config, module, data, seconds: float) -> float:
-    """Steps per second over `seconds` of training in a trainer as the run's; the net's state is put back."""
+def measure_rate(config: Config, module, data, seconds: float):
+    """The steady clock.Rate over `seconds` of training in a trainer as the run's; the net's state is put back."""
     from minuteloop.clock import Rate
 
     before = copy.deepcopy(module.net.state_dict())
@@ -147,7 +163,7 @@ def measure_rate(config: Config, module, data, seconds: float) -> float:
     make_trainer(config, callbacks=[*averaging, rate], logger=False, limit_val_batches=0).fit(module, data)
     module.net.load_state_dict(before)
     module.net.zero_grad()
-    return rate.steps_per_second
+    return rate
 
 
 def _teller(log: Path) -> Callable[[str], None]:
