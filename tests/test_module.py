@@ -96,7 +96,7 @@ def test_learning_rate_follows_the_schedule_step_by_step():
             seen.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     trainer(max_steps=8, callbacks=[Watch()]).fit(module, CIFARData(IMAGES, 64, 400))
-    assert seen == pytest.approx([1e-3 * module.ingredients.schedule((step + 1) / 8) for step in range(8)])
+    assert seen == pytest.approx([1e-3 * module.ingredients.schedule((step + 1) / 8, 1.0) for step in range(8)])
 
 
 def test_ema_is_evaluated_and_kept_and_follows_its_closed_form():

@@ -158,10 +158,12 @@ def test_label_smoothing_and_loss_agree_with_torch(targets):
 
 
 def test_cosine_in_closed_form():
-    schedule = Cosine(warmup=0.1, final=0.01)
-    assert schedule(0) == 0 and schedule(0.05) == pytest.approx(0.5) and schedule(0.1) == pytest.approx(1)
-    assert schedule(0.55) == pytest.approx(0.01 + 0.99 / 2) and schedule(1) == pytest.approx(0.01)
-    assert Cosine(warmup=0.0)(0) == 1
+    schedule = Cosine(warmup=5, longest_warmup=0.1, final=0.01)
+    for epochs, warmup in ((300, 5 / 300), (10, 0.1), (1, 0.1)):
+        assert schedule(0, epochs) == 0 and schedule(1, epochs) == pytest.approx(0.01)
+        assert schedule(warmup / 2, epochs) == pytest.approx(0.5) and schedule(warmup, epochs) == pytest.approx(1)
+        assert schedule((1 + warmup) / 2, epochs) == pytest.approx(0.01 + 0.99 / 2)
+    assert Cosine(warmup=0)(0, 300) == 1
 
 
 def test_auto_learning_rate_is_the_papers_at_300_epochs():

@@ -102,8 +102,10 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> dict:
         optimizer = self.ingredients.optimizer(parameter_groups(self.net, self.plan.weight_decay), self.plan.lr)
-        schedule, steps = self.ingredients.schedule, self.plan.steps
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(min((step + 1) / steps, 1.0)))
+        schedule, steps, epochs = self.ingredients.schedule, self.plan.steps, self.plan.epochs
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: schedule(min((step + 1) / steps, 1.0), epochs)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 

@@ -26,7 +26,7 @@ class Ingredients:
     """What a recipe is made of; `build.ingredients` makes it from a config."""
 
     optimizer: Callable
-    schedule: Callable[[float], float]
+    schedule: Callable[[float, float], float]
     loss: Callable
     transforms: tuple[Any, ...] = ()
     regularizers: tuple[Any, ...] = ()

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: pure functions of progress in [0, 1]."""
+"""Learning-rate schedules: pure functions of progress in [0, 1] and the run's length."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from minuteloop.schema import number
 
 @dataclass
 class Cosine:
-    """Linear warm-up from 0, then half a cosine down to `final` (Loshchilov 2017, eq. 5, one cycle)."""
+    """Linear warm-up from 0, then half a cosine down to `final` (Loshchilov 2017, eq. 5, one cycle).
 
-    warmup: float = number(5 / 300, 0, 1, "a share of the run")
+    The warm-up takes `warmup` epochs (DeiT: 5 of 300), in a short run at most the share `longest_warmup` of it.
+    """
+
+    warmup: float = number(5.0, 0, 1e6, "a number of epochs")
+    longest_warmup: float = number(0.1, 0, 1, "a share of the run")
     final: float = number(0.01, 0, 1, "a share of the peak learning rate")
 
-    def __call__(self, progress: float) -> float:
-        """progress in [0, 1] -> the factor on the peak learning rate."""
-        if progress < self.warmup:
-            return progress / self.warmup
-        after = (progress - self.warmup) / (1 - self.warmup) if self.warmup < 1 else 1.0
+    def __call__(self, progress: float, epochs: float) -> float:
+        """progress in [0, 1], the run's planned epochs -> the factor on the peak learning rate."""
+        warmup = min(self.warmup / epochs, self.longest_warmup)
+        if progress < warmup:
+            return progress / warmup
+        after = (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * after)) / 2
