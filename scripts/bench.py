@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as train.py takes them")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=60, help="steps a round and arm")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     net = ["arch=resnet18", "size.width=0.25", "size.depth=1", "recipe.batch_size=256"]  # ResNet-18, a quarter as wide
     config = build.compose([*(args.overrides or net), "data=sample", f"budget={args.steps}steps"])
     host.prepare()
@@ -60,10 +60,7 @@ def overhead(config: Config, rounds: int) -> dict:
 
     def with_trainer() -> float:
         clock = Clock()
-        averaging = [callback.callback(plan.steps) for callback in ingredients.callbacks]
-        trainer = make_trainer(
-            config, max_steps=plan.steps, callbacks=[*averaging, clock], logger=False, limit_val_batches=0
-        )
+        trainer = make_trainer(config, max_steps=plan.steps, callbacks=[clock], logger=False, limit_val_batches=0)
         trainer.fit(module, data)
         return clock.seconds / plan.steps
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="side in pixels")
     parser.add_argument("--num-classes", type=int, default=10)
     parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     try:
         config = compose(args.overrides, args.config_name, args.config_dir, image_size=args.image_size)
         told = explain(config.arch, config.size, args.image_size, args.num_classes)

@@ -30,7 +30,7 @@ def test_the_readmes_commands_compose():
     for command in commands:
         words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)]
         if "-m" in words:
-            words = ["arch=resnet18", "seed=0"]
+            words = [re.sub(r"range\((\d+).*|,.*", r"\1", word) for word in words if word != "-m"]
         if "-cn" in words:
             assert (ROOT / words[words.index("-cd") + 1] / f"{words[words.index('-cn') + 1]}.yaml").exists()
             continue
@@ -65,7 +65,8 @@ def test_the_table_is_made_from_records(tmp_path):
         record = {
             "status": "finished",
             "seed": seed,
-            "code": {"commit": "abc"},
+            "config": {"seed": seed},
+            "code": {"commit": "abc", "dirty": False},
             "host": {"cpu": "Z80", "threads": 2},
             "metrics": {"test/acc": accuracy},
             "seconds": {"train": 60.0},
@@ -77,6 +78,10 @@ def test_the_table_is_made_from_records(tmp_path):
     assert "old" not in text and text.startswith("a\n") and text.endswith("b\n")
     (folder / "3.json").write_text((folder / "2.json").read_text())
     with pytest.raises(ValueError, match="two records of one seed"):
+        updated(text, tmp_path)
+    other = json.loads((folder / "2.json").read_text()) | {"seed": 3, "config": {"seed": 3, "budget": "10min"}}
+    (folder / "3.json").write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="different config"):
         updated(text, tmp_path)
 
 

@@ -53,7 +53,8 @@ def test_a_run_leaves_its_record(here):
     assert sum(seconds[phase] for phase in seconds if phase != "total") == pytest.approx(seconds["total"], rel=1e-6)
     assert record["cost"]["images_per_second"] == pytest.approx(120 * 64 / seconds["train"])
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert [row["step"] for row in rows if row["train/loss"]] == ["49", "99"]
+    assert [row["step"] for row in rows if row["train/loss"]] == ["50", "100"]
+    assert [row["step"] for row in rows if row["val/acc"]] == ["61", "120"]
     losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
     assert len(losses) == 2 and losses[0] > losses[1] == pytest.approx(record["metrics"]["val/loss"], rel=1e-4)
     assert "120 steps of 64" in (folder / "log.txt").read_text()
@@ -99,6 +100,37 @@ def test_a_run_that_takes_over_twice_its_budget_is_stopped_and_marked(here, monk
     assert 2.0 < record["seconds"]["train"] < 4.0 and "test/acc" in record["metrics"]
 
 
+def test_a_loss_that_is_not_a_number_ends_the_run_and_says_where(here):
+    with pytest.raises(FloatingPointError, match="loss is nan within steps 1 to 50"):
+        minuteloop.run([*QUICK, "budget=60steps", "recipe=plain", "recipe.lr=1e6"])
+    record = json.loads((folder_of(here) / "result.json").read_text())
+    assert record["status"] == "failed" and "steps 1 to 50" in record["error"]
+
+
+def test_a_figure_that_is_not_a_number_is_null_in_the_record(here):
+    minuteloop.run([*QUICK, "budget=6steps", "recipe=plain", "recipe.lr=1e6", "hydra.run.dir=mine"])
+    text = (here / "mine/result.json").read_text()
+    assert "NaN" not in text and json.loads(text)["metrics"]["val/loss"] is None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_gradients_are_clipped_in_every_precision(here, precision):
+    options = [*QUICK, "recipe=plain", "recipe.weight_decay=0", "arch=resnet18", f"precision={precision}"]
+    minuteloop.run([*options, "recipe.lr=0", "budget=1steps", "hydra.run.dir=still"])
+    minuteloop.run([*options, "budget=3steps", "hydra.run.dir=free"])
+    minuteloop.run([*options, "recipe.clip_grad=1e-6", "budget=3steps", "hydra.run.dir=clipped"])
+    start, free, clipped = (weights(here / name)["head.linear.weight"] for name in ("still", "free", "clipped"))
+    assert (free - start).norm() > 1e-3 > 3e-6 > (clipped - start).norm() > 0
+
+
+def test_a_folder_that_holds_a_record_is_not_written_over(here):
+    minuteloop.run([*QUICK, "budget=1steps", "hydra.run.dir=mine"])
+    before = (here / "mine/result.json").read_text()
+    with pytest.raises(minuteloop.schema.ConfigError, match=r"hydra\.run\.dir=mine: holds the record"):
+        minuteloop.run([*QUICK, "budget=2steps", "hydra.run.dir=mine"])
+    assert (here / "mine/result.json").read_text() == before
+
+
 def test_an_error_inside_is_recorded_and_raised(here, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("the device is on fire\nand more")
@@ -118,8 +150,9 @@ def test_the_plan_is_on_disk_before_the_first_step_with_a_status_that_is_true_if
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RUN, "make_trainer", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         minuteloop.run([*QUICK, "budget=2steps"])
+    assert json.loads((folder_of(here) / "result.json").read_text())["status"] == "interrupted"
     assert seen["plan"]["steps"] == 2 and seen["status"] == "failed" and "killed" in seen["error"]
 
 
@@ -146,6 +179,21 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
     )
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert "runs" in done.stderr
+
+
+def test_a_wandb_that_dies_on_the_way_costs_a_warning_and_not_the_run(here, monkeypatch):
+    import wandb
+
+    def dead(*_, **__):
+        raise wandb.errors.CommError("no route")
+
+    monkeypatch.setattr(wandb, "finish", dead)
+    monkeypatch.setattr("pytorch_lightning.loggers.WandbLogger.log_metrics", dead)
+    record = minuteloop.run([*[option for option in QUICK if option != "logger=none"], "budget=55steps"])
+    monkeypatch.undo()
+    wandb.finish()
+    assert record["status"] == "finished" and record["error"] is None
+    assert "warning: W&B failed and is left alone: no route" in next(here.glob("runs/*/*/log.txt")).read_text()
 
 
 def test_wandb_is_ended_when_a_run_fails(here, monkeypatch):
@@ -206,7 +254,9 @@ def test_wandb_offline_holds_config_curves_and_summary(here):
         ]
     )
     (run,) = folder_of(here).glob("wandb/offline-run-*/*.wandb")
-    told = subprocess.run(["wandb", "leet", "inspect", "--json", str(run)], capture_output=True, text=True)
+    told = subprocess.run(
+        [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(run)], capture_output=True, text=True
+    )
     assert told.returncode == 0, told.stderr
     text = told.stdout
     assert "train/loss" in text and "val/acc" in text and "images_per_second" in text

@@ -5,7 +5,9 @@ reported at once.
 """
 
 import dataclasses
+import errno
 import importlib
+import inspect
 import os
 import re
 import secrets
@@ -30,8 +32,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop import schema
 from minuteloop.nets.blueprint import resolve
-from minuteloop.recipe import Ingredients
-from minuteloop.schema import Config, ConfigError, nearest
+from minuteloop.recipe import STAGES, Ingredients
+from minuteloop.schema import TRAIN_IMAGES, Config, ConfigError, flat, nearest
 
 # a wheel carries conf/ inside the package, a checkout beside src/
 PACKAGE = Path(__file__).parent
@@ -40,8 +42,13 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf")
 STARTED = time.perf_counter()  # of a command line: the first import of the package
 IMAGE_SIZE = 32  # side in pixels, of every dataset
 
+# Hydra 1.4 deprecates version_base and wants to be told what a config may call; its OmegaConf renames a function
+HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
+MAIN = {"execution_whitelist": ["minuteloop.build.RefuseBadConfig"]} if HYDRA_1_4 else {"version_base": "1.3"}
+register_resolver = OmegaConf.register_resolver if HYDRA_1_4 else OmegaConf.register_new_resolver
+
 ConfigStore.instance().store(name="schema", node=Config)
-OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
+register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
 
 
 # --- compose ----------------------------------------------------------------------------------------------------
@@ -51,10 +58,12 @@ def main() -> None:
     """The command line: compose, check, train. A user's mistake ends it with one line and exit code 1."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
+        hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(f"error: {_one_line(error)}")
-    except OSError as error:  # a full disk, a folder that cannot be written
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EEXIST, errno.ENOSPC, errno.ENOTDIR, errno.EROFS):
+            raise
         sys.exit(f"error: {error}")
     except ValueError as error:
         if not _raised_by_hydra(error):
@@ -97,16 +106,19 @@ def compose(
     return _compose(list(overrides), config_name, config_dir, image_size)[0]
 
 
-def compose_run(overrides: list[str] | tuple[str, ...], config_name: str = "config") -> tuple[Config, Path]:
+def compose_run(
+    overrides: list[str] | tuple[str, ...], config_name: str = "config", config_dir: str = ""
+) -> tuple[Config, Path]:
     """As `compose`, with the folder that the run is to leave its record in."""
-    config, settings = _compose(list(overrides), config_name)
+    config, settings = _compose(list(overrides), config_name, config_dir)
     return config, Path(settings.run.dir)
 
 
 def _compose(
     overrides: list[str], config_name: str, config_dir: str = "", image_size: int = IMAGE_SIZE
 ) -> tuple[Config, DictConfig]:
-    version.setbase("1.3")
+    if not HYDRA_1_4:
+        version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))
     if config_dir:
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
@@ -134,6 +146,11 @@ def _checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE
     schema.check(config)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
+    left = TRAIN_IMAGES[config.data.name] - config.data.holdout
+    if config.recipe.batch_size > left:
+        raise ConfigError(
+            f"recipe.batch_size={config.recipe.batch_size}: {config.data.name} less data.holdout has {left} images"
+        )
     _check_steps(cfg, config, settings, image_size)
     return config
 
@@ -150,9 +167,9 @@ def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig, image_si
     loader = GlobalHydra.instance().config_loader()
     defaults = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN).defaults
     found = [entry for entry in defaults if (entry.config_path or "").startswith("modernization/")]
-    deltas = {entry.config_path: _flat(_read(settings, entry.config_path)) for entry in found}
+    deltas = {entry.config_path: flat(_read(settings, entry.config_path)) for entry in found}
     listed = [entry.config_path for entry in found if not (entry.parent or "").startswith("arch/")]
-    final = _flat(OmegaConf.to_container(cfg.arch))
+    final = flat(OmegaConf.to_container(cfg.arch))
 
     for step in listed:
         for key, value in deltas[step].items():
@@ -170,7 +187,7 @@ def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig, image_si
     if listed:
         plain = [word for word in overrides if not word.startswith("modernization=")]
         base = loader.load_configuration(settings.job.config_name, [*plain, "modernization=[]"], RunMode.RUN)
-        before = _flat(OmegaConf.to_container(base.arch))
+        before = flat(OmegaConf.to_container(base.arch))
         for step in listed:
             others = {key for other in listed if other != step for key in deltas[other]}
             without = OmegaConf.merge(cfg.arch)
@@ -195,13 +212,6 @@ def _read(settings: DictConfig, config_path: str) -> dict:
     raise ConfigError(f"{config_path}.yaml: a step has to be a file in conf/ or in a folder given with -cd")
 
 
-def _flat(node: dict, prefix: str = "") -> dict[str, Any]:
-    leaves = {}
-    for key, value in node.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
 # --- ingredients ------------------------------------------------------------------------------------------------
 
 
@@ -224,13 +234,15 @@ def ingredient(node: Any, where: str) -> Any:
         raise ConfigError(f"{where}={node}: an ingredient needs _target_ and its fields")
     cls = _import(node["_target_"], where)
     fields = {spec.name for spec in dataclasses.fields(cls)}
-    for key in node.keys() - fields - {"_target_"}:
-        raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{nearest(key, fields)}")
+    for key in sorted(node.keys() - fields - {"_target_"}):
+        raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{nearest(key, sorted(fields))}")
     try:
         made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _fields_of(node)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
     schema.check(made, where + ".")
+    if where.startswith("recipe.batch.") and getattr(made, "stage", None) not in STAGES:
+        raise ConfigError(f"{where}: {cls.__name__}.stage has to be one of {', '.join(STAGES)}")
     return made
 
 

@@ -102,30 +102,35 @@ class Progress(pl.Callback):
 
 
 class Rate(pl.Callback):
-    """Measures the steady rate for `seconds` seconds, at least CHUNK steps, then stops the trainer."""
+    """Measures the steady rate for `seconds` seconds, at least WARMUP + 3 steps, then stops the trainer."""
 
-    CHUNK = 5  # steps between two looks at the clock, the first of them not counted
+    WARMUP = 3  # steps that are not counted
 
     def __init__(self, seconds: float) -> None:
-        self.limit, self.steps, self.times, self.begin = seconds, 0, [], 0.0
+        self.limit, self.steps, self.measured = seconds, 0, 0
+        self.begin = self.start = self.end = 0.0
 
     def on_train_start(self, *_) -> None:
         self.begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer, *_) -> None:
         self.steps += 1
-        if self.steps % self.CHUNK == 0:
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()
-            self.times.append(time.perf_counter())
-            trainer.should_stop = len(self.times) > 1 and self.times[-1] - self.times[0] >= self.limit
+        on_device = torch.cuda.is_initialized()
+        if self.steps > self.WARMUP and on_device and (self.steps - self.WARMUP) % 5:
+            return  # waiting for the device at every step would slow it
+        if on_device:
+            torch.cuda.synchronize()
+        self.end, self.measured = time.perf_counter(), self.steps - self.WARMUP
+        if self.steps == self.WARMUP:
+            self.start = self.end
+        trainer.should_stop = self.measured >= 3 and self.end - self.start >= self.limit
 
     @property
     def first_seconds(self) -> float:
-        """Of the first chunk, in which a compiled net is compiled."""
-        return self.times[0] - self.begin
+        """Of the steps that are not counted, in which a compiled net is compiled."""
+        return self.start - self.begin
 
     @property
     def steps_per_second(self) -> float:
-        """Over all steps after the first chunk."""
-        return (len(self.times) - 1) * self.CHUNK / (self.times[-1] - self.times[0])
+        """Over the counted steps."""
+        return self.measured / (self.end - self.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import functools
 import os
 import platform
 import resource
@@ -16,7 +17,7 @@ from pathlib import Path
 from minuteloop.plan import parse_budget
 from minuteloop.schema import Config, ConfigError
 
-PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "timm", "hydra-core", "omegaconf", "wandb", "numpy")
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "numpy")
 
 
 def prepare() -> None:
@@ -54,9 +55,15 @@ def free_threads() -> int:
     On two cores beside one busy process a ConvNeXt step takes 2 to 4 times longer with two threads, which wait for a
     core at every barrier, than with one.
     """
+    return max(1, min(default_threads(), round(idle_cores())))
+
+
+@functools.cache
+def default_threads() -> int:
+    """Torch's own choice, asked for before a run sets another."""
     import torch
 
-    return max(1, min(torch.get_num_threads(), round(idle_cores())))
+    return torch.get_num_threads()
 
 
 def resolve_auto(config: Config) -> Config:
@@ -79,7 +86,10 @@ def resolve_auto(config: Config) -> Config:
     config = dataclasses.replace(
         config, **{key: value for key, value in chosen.items() if getattr(config, key) == "auto"}
     )
+    default_threads()
     torch.set_num_threads(config.threads)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     return config
 
 

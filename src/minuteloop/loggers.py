@@ -37,11 +37,49 @@ class MetricsFile(Logger):
             csv.DictWriter(file, COLUMNS).writerow(row)
 
 
-def start_wandb(config: Config, folder: Path, say: Callable[[str], None]) -> WandbLogger | None:
-    """W&B online when a key is present, else offline at once; None, with a warning, when it cannot start."""
-    import wandb
+class Wandb(WandbLogger):
+    """A W&B run that cannot cost a training run: its first error is told, and from then on it is left alone."""
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    def __init__(self, run, say: Callable[[str], None]) -> None:
+        super().__init__(experiment=run)
+        self.run, self.say, self.dead = run, say, False
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """As WandbLogger."""
+        self._safely(lambda: super(Wandb, self).log_metrics(metrics, step))
+
+    def finish(self, record: dict) -> None:
+        """Puts the record's figures into the summary and ends the run, so that the next one is a run of its own."""
+        import wandb
+
+        summary = {
+            f"{part}/{key}": value for part in ("seconds", "cost", "plan") for key, value in record[part].items()
+        }
+        self._safely(lambda: self.run.summary.update(record["metrics"] | summary | {"status": record["status"]}))
+        folder = Path(self.run.dir).parent.resolve()
+        self.say(f"W&B: wandb sync {folder}" if self.run.offline else f"W&B: {self.run.url}")
+        self.dead = False
+        self._safely(lambda: wandb.finish(exit_code=0 if record["error"] is None else 1))
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        if self.dead:
+            return
+        try:
+            act()
+        except Exception as error:
+            self.dead = True
+            self.say(f"warning: W&B failed and is left alone: {_first_line(error)}")
+
+
+def start_wandb(config: Config, folder: Path, say: Callable[[str], None]) -> Wandb | None:
+    """W&B online when a key is present, else offline at once; None, with a warning, when it cannot start."""
+    try:
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+    except Exception as error:
+        say(f"warning: W&B cannot be used: {_first_line(error)}")
+        return None
     for attempt in dict.fromkeys([mode, "offline"]):
         try:
             run = wandb.init(
@@ -54,9 +92,9 @@ def start_wandb(config: Config, folder: Path, say: Callable[[str], None]) -> Wan
                 config=dataclasses.asdict(config),
                 settings=wandb.Settings(init_timeout=INIT_TIMEOUT, silent=True, console="off"),
             )
-            return WandbLogger(experiment=run)
+            return Wandb(run, say)
         except Exception as error:
-            say(f"warning: W&B did not start {attempt}: {str(error).splitlines()[0]}")
+            say(f"warning: W&B did not start {attempt}: {_first_line(error)}")
     return None
 
 
@@ -66,14 +104,5 @@ def _has_key() -> bool:
     return bool(wandb.setup().settings.api_key) or wandb.login(prompt=False)
 
 
-def finish_wandb(logger: WandbLogger, record: dict, say: Callable[[str], None]) -> None:
-    """Puts the record's figures into the summary and ends the run, so that the next one is a run of its own."""
-    import wandb
-
-    run = logger.experiment
-    for part in ("metrics", "seconds", "cost", "plan"):
-        run.summary.update({key if part == "metrics" else f"{part}/{key}": v for key, v in record[part].items()})
-    run.summary["status"] = record["status"]
-    folder, offline = Path(run.dir).parent.resolve(), run.offline
-    wandb.finish()
-    say(f"W&B: wandb sync {folder}" if offline else f"W&B: {run.url}")
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,5 +1,7 @@
 """The LightningModule: a net, the ingredients of a recipe and the plan that they have to fit."""
 
+import math
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -38,7 +40,10 @@ class Classifier(pl.LightningModule):
         self.register_buffer("mean", 255 * torch.tensor(dataset.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(dataset.std).view(1, 3, 1, 1), persistent=False)
         metrics = MetricCollection(
-            {"acc": MulticlassAccuracy(self.num_classes, average="micro", validate_args=False), "loss": MeanMetric()},
+            {
+                "acc": MulticlassAccuracy(self.num_classes, average="micro", validate_args=False),
+                "loss": MeanMetric(nan_strategy="disable"),
+            },
             compute_groups=False,
         )
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}/") for split in ("val", "test")})
@@ -64,8 +69,12 @@ class Classifier(pl.LightningModule):
             targets = transform(targets)
         if mixers := self.ingredients.at("mixed"):
             turn = torch.randint(len(mixers), (len(images),), device=images.device)
+            mixed, soft = images, targets
             for index, transform in enumerate(mixers):
-                images, targets = transform(images, targets, turn == index)
+                more, softer = transform(images, targets)
+                mixed = torch.where((turn == index).view(-1, 1, 1, 1), more, mixed)
+                soft = torch.where((turn == index).view(-1, 1), softer, soft)
+            images, targets = mixed, soft
         return images, targets
 
     def on_train_start(self) -> None:
@@ -78,13 +87,15 @@ class Classifier(pl.LightningModule):
         images, targets = self.augment(*batch)
         loss = self.ingredients.loss(self.net(images), targets)
         self.train_loss += loss.detach()
-        return loss
-
-    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
-        if self.global_step % LOG_EVERY == 0:
+        step = self.global_step + 1
+        if step % LOG_EVERY == 0:
+            mean = self.train_loss.item() / LOG_EVERY
+            if not math.isfinite(mean):
+                raise FloatingPointError(f"the training loss is {mean} within steps {step - LOG_EVERY + 1} to {step}")
             rate = self.optimizers().param_groups[0]["lr"]
-            self.log_dict({"train/loss": self.train_loss / LOG_EVERY, "lr": rate})
+            self.log_dict({"train/loss": mean, "lr": rate, "step": float(step)})
             self.train_loss.zero_()
+        return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", batch)
@@ -99,6 +110,15 @@ class Classifier(pl.LightningModule):
         metrics["acc"].update(logits, labels)
         metrics["loss"].update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
         self.log_dict(metrics, on_step=False, on_epoch=True)
+        self.log("step", float(self.global_step), on_step=False, on_epoch=True)
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        return [callback.callback(self.plan.steps) for callback in self.ingredients.callbacks]
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        # Lightning refuses to clip for fused optimizers under autocast; bf16 has no scaled gradients to undo
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.net.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> dict:
         optimizer = self.ingredients.optimizer(parameter_groups(self.net, self.plan.weight_decay), self.plan.lr)
@@ -110,7 +130,10 @@ class Classifier(pl.LightningModule):
 
 
 def draw_seed(seed: int, step: int) -> int:
-    """The generator's seed for one step: a 64-bit mix of the run's seed and the step (Steele 2014, SplitMix64)."""
+    """The generator's seed for one step: a mix of the run's seed and the step (Steele 2014, SplitMix64).
+
+    64 bits, of which torch's CPU generator uses the lower 32.
+    """
     z = (seed * 0x9E3779B97F4A7C15 + (step + 1) * 0xBF58476D1CE4E5B9) % 2**64
     z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64

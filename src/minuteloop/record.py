@@ -14,7 +14,7 @@ import yaml
 
 from minuteloop import host
 from minuteloop.plan import Plan
-from minuteloop.schema import Config
+from minuteloop.schema import Config, ConfigError, flat
 
 SCHEMA = 1
 PHASES = ("setup", "calibrate", "compile", "train", "eval", "log")
@@ -26,6 +26,8 @@ class Record:
     def __init__(self, asked: Config, folder: Path, started: float) -> None:
         self.asked = self.config = asked
         self.folder, self.started, self._lap = folder, started, started
+        if (folder / "result.json").exists():
+            raise ConfigError(f"hydra.run.dir={folder}: holds the record of another run")
         folder.mkdir(parents=True, exist_ok=True)
         self.content = {
             "schema": SCHEMA,
@@ -66,19 +68,24 @@ class Record:
             "plan": dataclasses.asdict(plan),
             "cost": {"params": cost.params, "macs": cost.macs},
         }
-        (self.folder / "config.yaml").write_text(yaml.safe_dump(self.content["config"], sort_keys=False))
+        self.write("config.yaml", yaml.safe_dump(self.content["config"], sort_keys=False).encode())
         self.save()
 
     def start_line(self) -> str:
-        """What will happen, in one line."""
+        """What will happen, in one line, and before it what an arch's own steps gave way to."""
         plan, config = self.content["plan"], self.config
         asked = plan["seconds_asked"]
         end = f", {asked:g} s, until about {datetime.now() + timedelta(seconds=asked):%H:%M:%S}" if asked else ""
-        return (
+        replaced = "".join(f"{new} replaces {old}\n" for old, new in config.arch.replaced.items())
+        return replaced + (
             f"{config.name} on {config.data.name}: {plan['steps']:,} steps of {plan['batch_size']} "
             f"({plan['epochs']:.2f} epochs), lr {plan['lr']:.3g}, strength {plan['strength']:g}, "
             f"{config.device} {config.precision}, {config.threads} threads{end}; record in {self.folder}"
         )
+
+    def evaluated(self, metrics: dict[str, float]) -> None:
+        """Keeps the figures of an evaluation."""
+        self.content["metrics"] |= {key: value for key, value in metrics.items() if "/" in key}
 
     def finish(self, status: str, steps: int) -> None:
         """The record of a run that ended, after `steps` steps."""
@@ -90,21 +97,26 @@ class Record:
         }
         self.save()
 
-    def fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException, status: str = "failed") -> None:
         """Keeps an error's one line; the config may not be resolved yet."""
         lines = str(error).strip().splitlines()
-        self.content["error"] = f"{type(error).__name__}: {lines[0] if lines else ''}"
+        told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        self.content |= {"status": status, "error": told}
         self.save()
 
     def save(self) -> None:
-        """Writes result.json whole or not at all: to a temporary name, synced, then renamed."""
-        temporary = self.folder / "result.json.tmp"
-        with temporary.open("w") as file:
-            json.dump(self.content, file, indent=2)
-            file.write("\n")
+        """Writes result.json; a figure that is not a number becomes null, which JSON has."""
+        text = json.dumps(self.content, indent=2).replace(": NaN", ": null").replace(": Infinity", ": null")
+        self.write("result.json", text.encode() + b"\n")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Writes a file of the run whole or not at all: to a temporary name, synced, then renamed."""
+        temporary = self.folder / f"{name}.tmp"
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self.folder / "result.json")
+        temporary.replace(self.folder / name)
 
     def table(self) -> str:
         """The lines that end a run."""
@@ -132,11 +144,3 @@ def config_hash(config: Config) -> str:
     asked = dataclasses.asdict(config)
     del asked["logger"], asked["name"], asked["data"]["root"]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def flat(node: dict, prefix: str = "") -> dict:
-    """A nested dict as {'a.b': leaf}."""
-    leaves = {}
-    for key, value in node.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves

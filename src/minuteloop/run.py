@@ -15,14 +15,15 @@ from minuteloop.record import Record
 from minuteloop.schema import Config
 
 CALIBRATION = (0.005, 0.035)  # shares of the budget, taken beside it
+LONGEST_CALIBRATION = 10.0  # seconds
 
 
-def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config") -> dict:
+def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> dict:
     """Trains what `overrides` ask for, as the command line does, and gives the record.
 
     Raises ConfigError, with nothing written, when the config is wrong.
     """
-    return train(*build.compose_run(overrides, config_name))
+    return train(*build.compose_run(overrides, config_name, config_dir))
 
 
 def train(asked: Config, folder: Path, started: float | None = None) -> dict:
@@ -34,7 +35,11 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
     say = _teller(folder / "log.txt")
     try:
         _train(record, say)
-    except BaseException as error:
+    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns Ctrl-C into SystemExit
+        record.fail(error, status="interrupted")
+        say("interrupted before the end: nothing was evaluated")
+        raise SystemExit(130) from error
+    except Exception as error:
         record.fail(error)
         raise
     say(record.table())
@@ -75,10 +80,14 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     amount, unit = parse_budget(config.budget)
     plan = planned(steps_per_second=10.0)
     if unit == "s" or config.compile:
+        say(f"{config.name}: measuring the rate of a step")
+        compiling = config.compile
         for share in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            rate = measure_rate(config, classifier(plan), data, share * amount if unit == "s" else 0.0)
+            seconds = min(share * amount, LONGEST_CALIBRATION) if unit == "s" else 0.0
+            rate = measure_rate(config, classifier(plan), data, seconds)
             plan = planned(rate.steps_per_second)
-            record.lap("calibrate", compile=rate.first_seconds if config.compile else 0.0)
+            record.lap("calibrate", compile=rate.first_seconds if compiling else 0.0)
+            compiling = False
     record.freeze(plan, count(blueprint, blueprint.image_size))
     for warning in blueprint.warnings:
         say(f"warning: {warning}")
@@ -87,7 +96,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
 
 
 def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from minuteloop import loggers
     from minuteloop.clock import Clock, Interrupt, Progress
@@ -96,33 +105,32 @@ def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
     wandb = loggers.start_wandb(config, record.folder, say) if config.logger.name == "wandb" else None
     record.lap("log")
     clock, interrupt = Clock(plan.seconds_asked), Interrupt(say)
-    averaging = [callback.callback(plan.steps) for callback in module.ingredients.callbacks]
     try:
         trainer = make_trainer(
             config,
             max_steps=plan.steps,
-            callbacks=[*averaging, clock, interrupt, Progress(plan.steps, clock, say)],
+            callbacks=[clock, interrupt, Progress(plan.steps, clock, say)],
             logger=[loggers.MetricsFile(record.folder / "metrics.csv"), *([wandb] if wandb else [])],
             val_check_interval=plan.steps // config.evaluations + 1,  # the last comes after training
             limit_val_batches=1.0 if config.data.holdout else 0,
         )
         trainer.fit(module, data)
         record.lap("setup", train=clock.seconds, eval=clock.evaluating)
+        steps = trainer.global_step
+        record.write("model.safetensors", save({k: v.contiguous() for k, v in module.net.state_dict().items()}))
         if config.data.holdout:
-            record.content["metrics"] |= trainer.validate(module, data, verbose=False)[0]
-        record.content["metrics"] |= trainer.test(module, data, verbose=False)[0]
+            record.evaluated(trainer.validate(module, data, verbose=False)[0])
+        record.evaluated(trainer.test(module, data, verbose=False)[0])
         record.lap("eval")
-        weights = {name: tensor.contiguous() for name, tensor in module.net.state_dict().items()}
-        save_file(weights, record.folder / "model.safetensors")
         status = "overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished"
-        record.finish(status, trainer.global_step)
+        record.finish(status, steps)
         if clock.is_late:
             say(
                 f"warning: training took {clock.seconds:.1f} s of {plan.seconds_asked:g} s asked; was the machine busy?"
             )
     finally:
         if wandb:
-            loggers.finish_wandb(wandb, record.content, say)
+            wandb.finish(record.content)
     record.lap("log")
     record.save()
 
@@ -159,8 +167,7 @@ def measure_rate(config: Config, module, data, seconds: float):
 
     before = copy.deepcopy(module.net.state_dict())
     rate = Rate(seconds)
-    averaging = [callback.callback(10**6) for callback in module.ingredients.callbacks]
-    make_trainer(config, callbacks=[*averaging, rate], logger=False, limit_val_batches=0).fit(module, data)
+    make_trainer(config, callbacks=[rate], logger=False, limit_val_batches=0).fit(module, data)
     module.net.load_state_dict(before)
     module.net.zero_grad()
     return rate

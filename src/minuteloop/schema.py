@@ -51,6 +51,14 @@ def number(default, low, high, says, legal=(), whole=False, by_stage=False):
     return _rule(default, test, legal, says, by_stage)
 
 
+def flat(node: dict, prefix: str = "") -> dict[str, Any]:
+    """A nested dict as {'a.b': leaf}."""
+    leaves = {}
+    for key, value in node.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves
+
+
 def check(config: object, path: str = "") -> None:
     """Hold every field of a (nested) dataclass against its rule. Raises ConfigError naming the key."""
     for spec in dataclasses.fields(config):
@@ -156,7 +164,9 @@ class Recipe:
     batch_size: int = number(128, 1, 1_000_000, "a number of images", whole=True)
     # peak learning rate, or auto = the optimizer's rule for the planned epochs and the batch size
     lr: Any = number("auto", 0.0, 1e6, "auto or a number >= 0", legal=("auto",))
-    weight_decay: float = number(0.0, 0.0, 1e6, "a number >= 0")  # decoupled; norms and biases have none
+    weight_decay: float = number(
+        0.0, 0.0, 1e6, "a number >= 0"
+    )  # AdamW's is decoupled, SGD's is not; norms and biases have none
     clip_grad: Any = number(None, 1e-9, 1e9, "null or a gradient norm above 0", legal=(None,))
     # multiplies one named field of each regulariser; auto grows with the planned epochs, 1 = the paper's at 300
     strength: Any = number("auto", 0.0, 1.0, "auto or a number in [0, 1]", legal=("auto",))
@@ -169,6 +179,9 @@ class Recipe:
 
 
 # --- everything else --------------------------------------------------------------------------------------------
+
+
+TRAIN_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "sample": 2_000}
 
 
 @dataclass

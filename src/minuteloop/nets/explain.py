@@ -48,7 +48,13 @@ def text(told: dict) -> str:
         rows.append(
             (f"stage {number}", stage, [f"->   {stage['transition']}", *programs] if stage["transition"] else programs)
         )
-    rows.append(("head", told["head"] | {"grid": 1}, [f"mean {told['head']['program']} linear:{told['num_classes']}"]))
+    rows.append(
+        (
+            "head",
+            told["head"] | {"grid": 1},
+            [" ".join(f"mean {told['head']['program']} linear:{told['num_classes']}".split())],
+        )
+    )
     size = f"{told['image_size']}x{told['image_size']}"
     lines = [f"{told['arch']} {told['size']} for {size} images", ""]
     lines.append(f"{'':9}{'grid':>9}{'width':>7}{'params':>14}{'multiply-adds':>17}  program")

@@ -68,5 +68,5 @@ class Net(nn.Module):
 def build_net(blueprint: Blueprint) -> Net:
     """The net of a blueprint, initialised by the default generator."""
     net = Net(blueprint)
-    initialise(net, blueprint)
+    initialise(net)
     return net

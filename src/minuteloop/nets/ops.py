@@ -64,12 +64,13 @@ class DepthwiseConv(nn.Conv2d):
 @functools.cache
 def _spread(kernel: int, height: int, width: int) -> Tensor:
     """0/1 [kernel * kernel, P * P]: which tap of a kernel, padded to keep the map, leads from pixel to pixel."""
-    row, column = torch.arange(height * width) // width, torch.arange(height * width) % width
-    down = row[:, None] - row + kernel // 2
-    right = column[:, None] - column + kernel // 2
-    reached = (down >= 0) & (down < kernel) & (right >= 0) & (right < kernel)
-    tap = torch.where(reached, down * kernel + right, -1).flatten()
-    return (tap == torch.arange(kernel * kernel)[:, None]).float()
+    with torch.inference_mode(False):  # the first caller may be an evaluation
+        row, column = torch.arange(height * width) // width, torch.arange(height * width) % width
+        down = row[:, None] - row + kernel // 2
+        right = column[:, None] - column + kernel // 2
+        reached = (down >= 0) & (down < kernel) & (right >= 0) & (right < kernel)
+        tap = torch.where(reached, down * kernel + right, -1).flatten()
+        return (tap == torch.arange(kernel * kernel)[:, None]).float()
 
 
 class LayerScale(nn.Module):

@@ -5,7 +5,7 @@ A batch transform says with `stage` where it belongs; within a stage the recipe'
     pixels      (uint8 images, soft targets) -> the same          flip, crop
     normalized  (float images, soft targets) -> the same          random erasing
     targets     soft targets -> soft targets                      label smoothing
-    mixed       (images, targets, chosen samples) -> the first two    mixup, cutmix
+    mixed       (float images, soft targets) -> the same          mixup, cutmix: one of them for each sample
 
 `strengthens` names the field of a regulariser that `recipe.strength` multiplies. torch is imported inside methods,
 so that a misspelt key is reported before it loads.

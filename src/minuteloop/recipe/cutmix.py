@@ -21,12 +21,12 @@ class CutMix:
     stage: ClassVar[str] = "mixed"
     strengthens: ClassVar[str] = "prob"
 
-    def __call__(self, images, targets, chosen):
-        """images [N,3,H,W], targets [N,K], chosen: bool [N], the samples this ingredient may touch."""
+    def __call__(self, images, targets):
+        """images [N,3,H,W], targets [N,K] -> the same shapes."""
         import torch
 
         n, _, height, width = images.shape
-        chosen = chosen & (torch.rand(n, device=images.device) < self.prob)
+        chosen = torch.rand(n, device=images.device) < self.prob
         alpha = torch.full((n,), self.alpha, device=images.device)
         side = torch.sqrt(1 - torch.distributions.Beta(alpha, alpha, validate_args=False).sample())
         rows = _span(side, height, torch.rand_like(side))

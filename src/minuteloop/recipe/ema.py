@@ -9,7 +9,7 @@ from minuteloop.schema import number
 
 @dataclass
 class EMA:
-    """Evaluates an average over the last `window` of the run's steps, its time constant.
+    """Evaluates and keeps an average over the last `window` of the run's steps, its time constant.
 
     DeiT's decay of 0.99996 over 300 epochs of 1,251 steps is a window of 1/15 of the run, so this fits any length.
     The decay rises to its final value as (1 + t) / (10 + t), TensorFlow's rule, so that early averages follow.
@@ -22,27 +22,46 @@ class EMA:
         return min(1 - 1 / max(self.window * steps, 1.0), (1 + step) / (10 + step))
 
     def callback(self, steps: int):
-        """The Lightning callback for a run of `steps` steps; after training the module holds the average."""
+        """The Lightning callback for a run of `steps` steps; the module holds the average in evaluation and after.
+
+        Floating-point buffers, such as batch norm's statistics, are averaged too. Lightning's own WeightAveraging
+        copies to the host and waits for the device at every step.
+        """
+        import pytorch_lightning as pl
         import torch
-        from pytorch_lightning.callbacks import WeightAveraging
 
         ema = self
 
-        class Averaging(WeightAveraging):
+        class Averaging(pl.Callback):
             def __init__(self):
-                super().__init__(multi_avg_fn=self._lerp)
-                self.step = 0
+                self.averages, self.step = [], 0
 
-            def on_train_batch_end(self, trainer, *args, **kwargs):
-                self.step = trainer.global_step
-                super().on_train_batch_end(trainer, *args, **kwargs)
+            def on_train_start(self, trainer, module):
+                self.averages = [tensor.clone() for tensor in current(module)]
 
             @torch.no_grad()
-            def _lerp(self, averages, currents, _):
-                weight = 1 - ema.decay(self.step, steps)
-                if averages[0].is_floating_point():
-                    torch._foreach_lerp_(averages, currents, weight)
-                else:
-                    torch._foreach_copy_(averages, currents)
+            def on_train_batch_end(self, trainer, module, *_):
+                self.step += 1
+                torch._foreach_lerp_(self.averages, current(module), 1 - ema.decay(self.step, steps))
+
+            def on_validation_start(self, trainer, module):
+                self.swap(module)
+
+            def on_validation_end(self, trainer, module):
+                self.swap(module)
+
+            def on_train_end(self, trainer, module):
+                self.swap(module)
+                self.averages = []  # the module holds them now
+
+            @torch.no_grad()
+            def swap(self, module):
+                for average, tensor in zip(self.averages, current(module) if self.averages else [], strict=True):
+                    kept = tensor.clone()
+                    tensor.copy_(average)
+                    average.copy_(kept)
+
+        def current(module):
+            return [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
 
         return Averaging()

@@ -12,7 +12,8 @@ from minuteloop.schema import number
 class Mixup:
     """Blends each image and target with its neighbour's by its own weight ~ Beta(alpha, alpha) (Zhang 2018, sec. 2).
 
-    Where several `mixed` ingredients are listed, each sample meets one of them, drawn evenly (timm's switch_prob).
+    Where several `mixed` ingredients are listed, each sample meets one of them, drawn evenly (timm's switch_prob, but
+    by sample).
     """
 
     alpha: float = number(0.8, 1e-6, 100, "a number above 0")
@@ -20,11 +21,11 @@ class Mixup:
     stage: ClassVar[str] = "mixed"
     strengthens: ClassVar[str] = "prob"
 
-    def __call__(self, images, targets, chosen):
-        """images [N,3,H,W], targets [N,K], chosen: bool [N], the samples this ingredient may touch."""
+    def __call__(self, images, targets):
+        """images [N,3,H,W], targets [N,K] -> the same shapes."""
         import torch
 
-        chosen = chosen & (torch.rand(len(images), device=images.device) < self.prob)
+        chosen = torch.rand(len(images), device=images.device) < self.prob
         alpha = torch.full((len(images),), self.alpha, device=images.device)
         weight = torch.distributions.Beta(alpha, alpha, validate_args=False).sample()
         weight = torch.where(chosen, weight, 1.0)[:, None]

@@ -24,11 +24,16 @@ def rows(recipes: Path) -> list[str]:
 def _row(folder: Path) -> str:
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     finished = [record for record in records if record["status"] == "finished"]
-    for what in ("cpu", "gpu", "threads"):
-        if len({record["host"].get(what) for record in finished}) > 1:
-            raise ValueError(f"{folder}: records of different hardware ({what})")
-    if len({record["code"]["commit"] for record in finished}) > 1:
-        raise ValueError(f"{folder}: records of different code")
+    if not finished:
+        raise ValueError(f"{folder}: no finished record")
+    aspects = {
+        "config": [record["config"] | {"seed": None, "recipe": _asked(record)} for record in finished],
+        "code": [[record["code"][key] for key in ("commit", "dirty")] for record in finished],
+        "hardware": [[record["host"].get(key) for key in ("cpu", "gpu", "threads")] for record in finished],
+    }
+    for aspect, values in aspects.items():
+        if any(value != values[0] for value in values):
+            raise ValueError(f"{folder}: records of different {aspect}")
     if len({record["seed"] for record in finished}) < len(finished):
         raise ValueError(f"{folder}: two records of one seed")
     host, cost = finished[0]["host"], finished[0]["cost"]
@@ -45,6 +50,12 @@ def _row(folder: Path) -> str:
         f"| {statistics.mean(over('cost', 'images_per_second')):,.0f} "
         f"| {cost['params']:,} | {cost['macs'] / 1e6:.1f}M | {hardware} |"
     )
+
+
+def _asked(record: dict) -> dict:
+    """The recipe as asked: what a run's own rate decided differs between records of one study."""
+    recipe = dict(record["config"].get("recipe", {}))
+    return {key: value for key, value in recipe.items() if f"recipe.{key}" not in record.get("asked", {})}
 
 
 def updated(readme: str, recipes: Path) -> str:
