@@ -34,34 +34,32 @@ class EMA:
 
         class Averaging(pl.Callback):
             def __init__(self):
-                self.averages, self.step = [], 0
+                self.current, self.averages, self.step = [], [], 0
 
             def on_train_start(self, trainer, module):
-                self.averages = [tensor.clone() for tensor in current(module)]
+                self.current = [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
+                self.averages = [tensor.clone() for tensor in self.current]
 
             @torch.no_grad()
             def on_train_batch_end(self, trainer, module, *_):
                 self.step += 1
-                torch._foreach_lerp_(self.averages, current(module), 1 - ema.decay(self.step, steps))
+                torch._foreach_lerp_(self.averages, self.current, 1 - ema.decay(self.step, steps))
 
             def on_validation_start(self, trainer, module):
-                self.swap(module)
+                self.swap()
 
             def on_validation_end(self, trainer, module):
-                self.swap(module)
+                self.swap()
 
             def on_train_end(self, trainer, module):
-                self.swap(module)
-                self.averages = []  # the module holds them now
+                self.swap()
+                self.current, self.averages = [], []  # the module holds the averages now
 
             @torch.no_grad()
-            def swap(self, module):
-                for average, tensor in zip(self.averages, current(module) if self.averages else [], strict=True):
+            def swap(self):
+                for average, tensor in zip(self.averages, self.current, strict=True):
                     kept = tensor.clone()
                     tensor.copy_(average)
                     average.copy_(kept)
-
-        def current(module):
-            return [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
 
         return Averaging()
