@@ -28,7 +28,7 @@ from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from minuteloop import schema
 from minuteloop.nets.blueprint import resolve
@@ -240,6 +240,8 @@ def ingredient(node: Any, where: str) -> Any:
         made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _fields_of(node)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     schema.check(made, where + ".")
     if where.startswith("recipe.batch.") and getattr(made, "stage", None) not in STAGES:
         raise ConfigError(f"{where}: {cls.__name__}.stage has to be one of {', '.join(STAGES)}")
@@ -295,7 +297,7 @@ def _one_line(error: BaseException) -> str:
     while causes[-1].__cause__ is not None:
         causes.append(causes[-1].__cause__)
     told = dict.fromkeys(_sentence(cause) for cause in causes)
-    return f"{': '.join(told)}{_nearest_key(' '.join(map(str, causes)))}"
+    return ": ".join(told) + _nearest_key(causes[-1])
 
 
 def _sentence(error: BaseException) -> str:
@@ -304,19 +306,15 @@ def _sentence(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def _nearest_key(message: str) -> str:
+def _nearest_key(error: BaseException) -> str:
     """The nearest legal key to the one that an error of Hydra's or OmegaConf's names."""
-    if found := re.search(r"Key '(\w+)' not in '(\w+)'", message):
-        key, cls = found[1], getattr(schema, found[2], None)
-        if dataclasses.is_dataclass(cls):
-            groups = ("modernization", "ingredient") if cls is Config else ()
-            return nearest(key, [*(spec.name for spec in dataclasses.fields(cls)), *groups])
-    if found := re.search(r"(?:not override|from config\.) '([\w.]+)'", message):
-        parent, _, key = found[1].rpartition(".")
-        node = dataclasses.asdict(compose())
-        for part in parent.split(".") if parent else []:
-            node = node.get(part, {}) if isinstance(node, dict) else {}
-        return nearest(key, node)
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(error.parent_node):
+        groups = ("modernization", "ingredient") if OmegaConf.get_type(error.parent_node) is Config else ()
+        return nearest(error.key, [*error.parent_node, *groups])
+    if found := re.search(r"from config\. '[\w.]*?(\w+)' does not exist", str(error)):
+        return nearest(
+            found[1], [*(file.stem for file in CONF.glob("ingredient/*.yaml")), *flat(dataclasses.asdict(Config()))]
+        )
     return ""
 
 

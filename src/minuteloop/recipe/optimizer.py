@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from minuteloop.schema import number
+from minuteloop.schema import ConfigError, number
 
 
 @dataclass
@@ -21,6 +21,10 @@ class AdamW:
     limit: float = number(32.0, 1, 1e6, "a factor of at least 1")
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     eps: float = number(1e-8, 0, 1, "a small number")
+
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"betas={self.betas}, not two shares below 1")
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:
         """Peak learning rate for a batch size and the planned epochs."""
@@ -41,6 +45,10 @@ class SGD:
     per_images: int = number(128, 1, 1_000_000, "a batch size", whole=True)
     momentum: float = number(0.9, 0, 1, "a share")
     nesterov: bool = True
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ConfigError("nesterov=true needs a momentum above 0")
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:
         """Peak learning rate for a batch size; the planned epochs do not matter."""

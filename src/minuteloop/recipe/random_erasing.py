@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minuteloop.schema import number
+from minuteloop.schema import ConfigError, number
 
 ATTEMPTS = 10  # boxes drawn an image; the first that fits is used, as timm does
 
@@ -24,6 +24,10 @@ class RandomErasing:
     min_aspect: float = number(0.3, 0.01, 1, "height / width of the narrowest box, at most 1")
     stage: ClassVar[str] = "normalized"
     strengthens: ClassVar[str] = "prob"
+
+    def __post_init__(self) -> None:
+        if self.min_area > self.max_area:
+            raise ConfigError(f"min_area={self.min_area} is above max_area={self.max_area}")
 
     def __call__(self, images, targets):
         """images [N,3,H,W], normalised to unit variance; targets [N,K] pass through."""
