@@ -14,8 +14,8 @@ from minuteloop.plan import Plan, make_plan, parse_budget
 from minuteloop.record import Record
 from minuteloop.schema import Config
 
-CALIBRATION = (0.005, 0.035)  # shares of the budget, taken beside it
-LONGEST_CALIBRATION = 10.0  # seconds
+# Beside the budget: a rough look, then a measurement of (share of the budget, at least, at most) seconds
+CALIBRATION = ((0.005, 0.0, 0.5), (0.03, 1.5, 10.0))
 
 
 def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> dict:
@@ -82,8 +82,8 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     if unit == "s" or config.compile:
         say(f"{config.name}: measuring the rate of a step")
         compiling = config.compile
-        for share in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            seconds = min(share * amount, LONGEST_CALIBRATION) if unit == "s" else 0.0
+        for share, least, most in CALIBRATION:  # the first, rough rate tells with which strength to measure
+            seconds = min(max(share * amount, least), most) if unit == "s" else 0.0
             rate = measure_rate(config, classifier(plan), data, seconds)
             plan = planned(rate.steps_per_second)
             record.lap("calibrate", compile=rate.first_seconds if compiling else 0.0)
