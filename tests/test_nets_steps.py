@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from minuteloop.build import compose
+from minuteloop.nets import ops
 from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.cost import count
 from minuteloop.nets.net import build_net
@@ -372,3 +373,21 @@ def test_drop_path_changes_its_rate_without_recompiling():
         dropped.append((compiled(x) == 0).float().mean().item())
     assert dropped == pytest.approx([0.1, 0.5, 0.9], abs=0.05)
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize(
+    ("kernel", "grid", "bias"), [(1, 4, True), (1, 5, False), (2, 4, True), (2, 7, False), (4, 8, True)]
+)
+def test_a_convolution_of_patches_is_conv2d_and_so_are_its_gradients(kernel, grid, bias):
+    torch.manual_seed(0)
+    ours = ops.PatchConv(16, 24, kernel, kernel, bias=bias)
+    x = torch.randn(3, 16, grid, grid).to(memory_format=torch.channels_last)
+    results = []
+    for call in (ours, lambda x: torch.nn.functional.conv2d(x, ours.weight, ours.bias, kernel)):
+        ours.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = call(leaf)
+        y.square().sum().backward()
+        results.append([y.detach(), leaf.grad, ours.weight.grad.clone()])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
