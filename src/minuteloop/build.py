@@ -1,7 +1,6 @@
 """Compose a config with Hydra, check what was composed, and make the ingredients that it names.
 
-Hydra is known here, in schema.py's dataclasses and nowhere else; no torch is imported, so that a mistake is
-reported at once.
+Hydra is known here and, for its errors, in mistakes.py; no torch is imported, so that a mistake is reported at once.
 """
 
 import dataclasses
@@ -9,7 +8,6 @@ import errno
 import importlib
 import inspect
 import os
-import re
 import secrets
 import sys
 import time
@@ -24,13 +22,14 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop import schema
+from minuteloop.mistakes import one_line, raised_by_hydra
 from minuteloop.nets.blueprint import resolve
 from minuteloop.recipe import STAGES, Ingredients
 from minuteloop.schema import TRAIN_IMAGES, Config, ConfigError, flat, nearest
@@ -60,15 +59,15 @@ def main() -> None:
     try:
         hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: {one_line(error, CONF)}")
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EEXIST, errno.ENOSPC, errno.ENOTDIR, errno.EROFS):
             raise
         sys.exit(f"error: {error}")
     except ValueError as error:
-        if not _raised_by_hydra(error):
+        if not raised_by_hydra(error):
             raise
-        sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: {one_line(error, CONF)}")
 
 
 def _job(cfg: DictConfig) -> float | None:
@@ -89,7 +88,7 @@ class RefuseBadConfig(Callback):
         try:
             _checked(_without_hydra(config), config.hydra)
         except (ConfigError, OmegaConfBaseException) as error:
-            sys.exit(f"error: {_one_line(error)}")  # Hydra turns any other exception of a callback into a warning
+            sys.exit(f"error: {one_line(error, CONF)}")  # Hydra turns any other exception of a callback into a warning
 
 
 def compose(
@@ -131,7 +130,7 @@ def _compose(
         OmegaConf.resolve(settings.run)
         return _checked(_without_hydra(cfg), settings, image_size), settings
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from error
+        raise ConfigError(one_line(error, CONF)) from error
     finally:
         GlobalHydra.instance().hydra = previous
 
@@ -278,49 +277,3 @@ def _import(target: str, where: str) -> type:
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ConfigError(f"{where}._target_={target}: not a dataclass, so its fields cannot be checked")
     return cls
-
-
-# --- errors in one line -----------------------------------------------------------------------------------------
-
-
-def _one_line(error: BaseException) -> str:
-    """What is wrong, in which file or key, and the nearest valid choice."""
-    if isinstance(error, ConfigError):
-        return str(error)
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, word = error.missing_cfg_file.rpartition("/")
-        options = error.options or sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-        if not group:
-            return f"there is no config {word}.yaml here or in conf/{nearest(word, options)}"
-        return f"{group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
-    causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    told = dict.fromkeys(_sentence(cause) for cause in causes)
-    return ": ".join(told) + _nearest_key(causes[-1])
-
-
-def _sentence(error: BaseException) -> str:
-    """The message without the lines that repeat it, name types or list search paths."""
-    text = re.split(r"\n(?:To append|Config search|See https|\s+full_key)", str(error))[0]
-    return " ".join(text.split()).rstrip(".")
-
-
-def _nearest_key(error: BaseException) -> str:
-    """The nearest legal key to the one that an error of Hydra's or OmegaConf's names."""
-    if isinstance(error, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(error.parent_node):
-        groups = ("modernization", "ingredient") if OmegaConf.get_type(error.parent_node) is Config else ()
-        return nearest(error.key, [*error.parent_node, *groups])
-    if found := re.search(r"from config\. '[\w.]*?(\w+)' does not exist", str(error)):
-        return nearest(
-            found[1], [*(file.stem for file in CONF.glob("ingredient/*.yaml")), *flat(dataclasses.asdict(Config()))]
-        )
-    return ""
-
-
-def _raised_by_hydra(error: BaseException) -> bool:
-    """Whether an error comes from Hydra's own code, which refuses some values with a bare ValueError."""
-    trace = error.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    return trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")

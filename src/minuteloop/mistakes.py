@@ -1,0 +1,54 @@
+"""Errors of Hydra and OmegaConf, told in one line each."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+from hydra.errors import MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from minuteloop.schema import Config, ConfigError, flat, nearest
+
+
+def one_line(error: BaseException, conf: Path) -> str:
+    """What is wrong, in which file or key, and the nearest valid choice among the files of `conf` or the keys beside."""
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, word = error.missing_cfg_file.rpartition("/")
+        options = error.options or sorted(file.stem for file in (conf / group).glob("*.yaml"))
+        if not group:
+            return f"there is no config {word}.yaml here or in conf/{nearest(word, options)}"
+        return f"{group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    told = dict.fromkeys(_sentence(cause) for cause in causes)
+    return ": ".join(told) + _nearest_key(causes[-1], conf)
+
+
+def _sentence(error: BaseException) -> str:
+    """The message without the lines that repeat it, name types or list search paths."""
+    text = re.split(r"\n(?:To append|Config search|See https|\s+full_key)", str(error))[0]
+    return " ".join(text.split()).rstrip(".")
+
+
+def _nearest_key(error: BaseException, conf: Path) -> str:
+    """The nearest legal key to the one that an error of Hydra's or OmegaConf's names."""
+    if isinstance(error, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(error.parent_node):
+        groups = ("modernization", "ingredient") if OmegaConf.get_type(error.parent_node) is Config else ()
+        return nearest(error.key, [*error.parent_node, *groups])
+    if found := re.search(r"from config\. '[\w.]*?(\w+)' does not exist", str(error)):
+        return nearest(
+            found[1], [*(file.stem for file in conf.glob("ingredient/*.yaml")), *flat(dataclasses.asdict(Config()))]
+        )
+    return ""
+
+
+def raised_by_hydra(error: BaseException) -> bool:
+    """Whether an error comes from Hydra's own code, which refuses some values with a bare ValueError."""
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
