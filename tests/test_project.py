@@ -103,7 +103,7 @@ def test_explain_refuses_in_one_line():
 
 
 def test_imports_point_one_way():
-    """run -> module -> {nets, recipe, data}; study reads records only; Hydra is known to build and its errors to mistakes."""
+    """run -> module -> {nets, recipe, data}; study reads records only; Hydra is known to build and mistakes."""
     allowed = {
         "nets": {"nets", "schema"},
         "recipe": {"recipe", "schema"},

@@ -12,7 +12,7 @@ from minuteloop.schema import Config, ConfigError, flat, nearest
 
 
 def one_line(error: BaseException, conf: Path) -> str:
-    """What is wrong, in which file or key, and the nearest valid choice among the files of `conf` or the keys beside."""
+    """What is wrong, in which file or key, and the nearest valid choice: a file of `conf`, or a key beside."""
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
