@@ -15,7 +15,7 @@ from minuteloop.record import Record
 from minuteloop.schema import Config
 
 # Beside the budget: a rough look, then a measurement of (share of the budget, at least, at most) seconds
-CALIBRATION = ((0.005, 0.0, 0.5), (0.03, 1.5, 10.0))
+CALIBRATION = ((0.005, 0.0, 0.5), (0.08, 1.5, 10.0))
 
 
 def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> dict:
