@@ -125,9 +125,8 @@ def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
         status = "overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished"
         record.finish(status, steps)
         if clock.is_late:
-            say(
-                f"warning: training took {clock.seconds:.1f} s of {plan.seconds_asked:g} s asked; was the machine busy?"
-            )
+            asked = f"{plan.seconds_asked:g} s asked"
+            say(f"warning: training took {clock.seconds:.1f} s of {asked}; was the machine busy?")
     finally:
         if wandb:
             wandb.finish(record.content)

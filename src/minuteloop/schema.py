@@ -83,6 +83,8 @@ def check(config: object, path: str = "") -> None:
 
 @dataclass
 class Stem:
+    """From the image to the first stage."""
+
     # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, patch = kernel equal to the stride
     kind: str = "conv"
     # published stride in pixels, before `size.reduce` takes strides away; never set by a step
@@ -92,6 +94,8 @@ class Stem:
 
 @dataclass
 class Stages:
+    """The table of stages: one entry a stage in each list."""
+
     # the paper's own table; `size` scales it afterwards
     widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])  # channels
     depths: list[int] = field(default_factory=lambda: [3, 4, 6, 3])  # blocks
@@ -126,11 +130,15 @@ class Block:
 
 @dataclass
 class Head:
+    """From the last map to the logits."""
+
     norm: str = words("none", "after")  # a norm after the global average pool (Liu 2022, sec. 2.6)
 
 
 @dataclass
 class Arch:
+    """A network as data."""
+
     name: str = "resnet"
     stem: Stem = field(default_factory=Stem)
     stages: Stages = field(default_factory=Stages)
@@ -186,6 +194,8 @@ TRAIN_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "sample": 2_000}
 
 @dataclass
 class Data:
+    """Which images, from where, and how many are kept back."""
+
     name: str = words("cifar10", "cifar100", "sample")
     # folder to look in and download to; auto = $MINUTELOOP_DATA or ~/.cache/minuteloop
     root: str = "auto"
@@ -195,6 +205,8 @@ class Data:
 
 @dataclass
 class Logger:
+    """What is told beside the run's own files."""
+
     name: str = words("wandb", "none")
     project: str = "minuteloop"
     group: Any = None
@@ -203,6 +215,8 @@ class Logger:
 
 @dataclass
 class Config:
+    """A whole run."""
+
     name: str = "${arch.name}-${recipe.name}"  # the run's name: runs/NAME/TIME-ID
     arch: Arch = field(default_factory=Arch)
     size: Size = field(default_factory=Size)

@@ -36,6 +36,8 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class StagePlan:
+    """A stage resolved: what leads into it, and its blocks."""
+
     width: int  # channels: w of its programs
     grid: int  # side of its maps, pixels
     transition: Program  # empty = the first block strides

@@ -13,6 +13,8 @@ from minuteloop.nets.net import build_net
 
 @dataclass(frozen=True)
 class Cost:
+    """What a net costs."""
+
     params: int
     macs: int  # multiply-adds of one image, forward (the papers' FLOPs)
     parts: dict[str, tuple[int, int]]  # stem, stages.0, ..., head -> params, macs

@@ -24,6 +24,8 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
+    """Maps [N, C, H, W] to the stage's maps: its transition, then its blocks."""
+
     def __init__(self, plan: StagePlan):
         super().__init__()
         self.transition = build(plan.transition)
