@@ -208,6 +208,14 @@ def test_wandb_is_ended_when_a_run_fails(here, monkeypatch):
     assert wandb.run is None
 
 
+def test_a_terminal_that_goes_away_costs_no_run(tmp_path):
+    command = [sys.executable, str(ROOT / "train.py"), *QUICK, "budget=5steps", "hydra.run.dir=mine"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        process.stdout.close()
+        process.wait(timeout=120)
+    assert json.loads((tmp_path / "mine/result.json").read_text())["status"] == "finished"
+
+
 def test_ctrl_c_evaluates_and_saves(tmp_path):
     options = [*QUICK, "budget=100000steps", "hydra.run.dir=stopped"]
     with subprocess.Popen(

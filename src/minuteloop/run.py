@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import time
@@ -173,11 +174,12 @@ def measure_rate(config: Config, module, data, seconds: float):
 
 
 def _teller(log: Path) -> Callable[[str], None]:
-    """Says a line on the terminal and in the run's log."""
+    """Says a line in the run's log and on the terminal, whose closing costs no run."""
 
     def say(line: str) -> None:
-        print(line, flush=True)
         with log.open("a") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        with contextlib.suppress(BrokenPipeError):
+            print(line, flush=True)
 
     return say
