@@ -233,10 +233,11 @@ def ingredient(node: Any, where: str) -> Any:
         raise ConfigError(f"{where}={node}: an ingredient needs _target_ and its fields")
     cls = _import(node["_target_"], where)
     fields = {spec.name for spec in dataclasses.fields(cls)}
-    for key in sorted(node.keys() - fields - {"_target_"}):
+    given = {key: value for key, value in node.items() if key != "_target_"}
+    for key in sorted(given.keys() - fields):
         raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{nearest(key, sorted(fields))}")
     try:
-        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _fields_of(node)))
+        made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), given))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
     except ConfigError as error:
@@ -245,10 +246,6 @@ def ingredient(node: Any, where: str) -> Any:
     if where.startswith("recipe.batch.") and getattr(made, "stage", None) not in STAGES:
         raise ConfigError(f"{where}: {cls.__name__}.stage has to be one of {', '.join(STAGES)}")
     return made
-
-
-def _fields_of(node: dict) -> dict:
-    return {key: value for key, value in node.items() if key != "_target_"}
 
 
 def ingredients(recipe: schema.Recipe) -> Ingredients:
