@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
+import hashlib
 import os
 import platform
 import resource
@@ -135,9 +136,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
+@functools.cache
 def code() -> dict:
-    """The package's version and, in a git checkout, its commit and whether files differ from it."""
-    found = {"version": metadata.version("minuteloop"), "commit": None, "dirty": None}
+    """The package's version, a hash of its source and, in a git checkout, its commit and whether files differ."""
+    package = Path(__file__).parent
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(package.rglob("*.py"))))
+    found = {"version": metadata.version("minuteloop"), "hash": source.hexdigest()[:16], "commit": None, "dirty": None}
     checkout = Path(__file__).parents[2]
     if (checkout / ".git").exists():
         found["commit"] = _git(checkout, "rev-parse", "HEAD")

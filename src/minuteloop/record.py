@@ -144,3 +144,16 @@ def config_hash(config: Config) -> str:
     asked = dataclasses.asdict(config)
     del asked["logger"], asked["name"], asked["data"]["root"]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def find(root: Path, wanted: str) -> list[tuple[Path, dict]]:
+    """(folder, record) of every run under `root` whose config_hash is `wanted`, the newest first."""
+    found = []
+    for path in sorted(root.rglob("result.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            record = json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue  # not a record
+        if isinstance(record, dict) and record.get("config_hash") == wanted:
+            found.append((path.parent, record))
+    return found
