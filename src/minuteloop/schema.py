@@ -85,7 +85,8 @@ def check(config: object, path: str = "") -> None:
 class Stem:
     """From the image to the first stage."""
 
-    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, patch = kernel equal to the stride
+    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, patch = kernel equal to the stride,
+    # whiten = frozen 2x2 filters that whiten the images' patches
     kind: str = "conv"
     # published stride in pixels, before `size.reduce` takes strides away; never set by a step
     stride: int = number(4, 1, 64, "a whole number of pixels", whole=True)
@@ -122,8 +123,12 @@ class Block:
     # all = one after every convolution, one = only after the spatial mixer
     norms: Any = words("all", "one", by_stage=True)
     act: Any = words("relu", "gelu", by_stage=True)
-    # all = after every convolution and the sum, one = only before the last convolution
-    acts: Any = words("all", "one", by_stage=True)
+    # all = after every convolution and the sum, branch = not after the sum, one = only before the last convolution
+    acts: Any = words("all", "branch", "one", by_stage=True)
+    # conv = a 1x1 where shapes differ, identity = none where they differ, none = no sum at all
+    shortcut: Any = words("conv", "identity", "none", by_stage=True)
+    # of the convolutions' weights, in the whole net: by fan in, or as the identity where channels allow
+    init: str = words("normal", "dirac")
     bias: bool = False  # of the convolutions, in the whole net
     layer_scale: float = number(0.0, 0.0, 1.0, "an initial value in [0, 1] (0 = none)")
 
@@ -132,7 +137,10 @@ class Block:
 class Head:
     """From the last map to the logits."""
 
-    norm: str = words("none", "after")  # a norm after the global average pool (Liu 2022, sec. 2.6)
+    norm: str = words("none", "after")  # a norm after the global pool (Liu 2022, sec. 2.6)
+    pool: str = words("avg", "max")  # over the last map
+    bias: bool = True  # of the classifier
+    scale: float = number(1.0, 1e-6, 1e6, "a factor above 0")  # on the logits
 
 
 @dataclass
@@ -157,7 +165,8 @@ class Size:
     width: float = number(1.0, 0.01, 16, "a factor above 0")
     # one factor, or one by stage: [1, 1, 3, 1] deepens the third stage only
     depth: Any = number(1.0, 0.01, 16, "a factor above 0", by_stage=True)
-    # the net's total stride in pixels; strides are dropped from the front until it holds. auto = 32 at 224, 8 at 32
+    # the net's total stride in pixels at most; strides are dropped from the front until it holds. auto = 32 at 224,
+    # 8 at 32
     reduce: Any = number("auto", 1, 64, "auto or a total stride in pixels", legal=("auto",), whole=True)
 
 

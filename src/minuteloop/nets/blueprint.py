@@ -9,29 +9,31 @@ import math
 from dataclasses import dataclass, field, fields, replace
 
 from minuteloop.nets.program import Program, branch, channels_out, drop, grid_out, parse, spell
-from minuteloop.schema import Arch, Block, ConfigError, Size, nearest
+from minuteloop.schema import Arch, Block, ConfigError, Head, Size, nearest
 
 # stem.kind -> program; a key with a stride is for that stride only
 STEMS = {
     ("conv", 4): "conv7/2:w norm act maxpool3/2",  # He 2016, table 1
     "conv": "conv3/{s}:w norm act",  # He 2016, sec. 4.2 (CIFAR, stride 1)
     "patch": "conv{s}/{s}:w norm",  # Liu 2022, sec. 2.2
+    "whiten": "whiten2/{s}:24 act",  # Jordan 2024, sec. 3.2: both signs of the 12 eigenvectors
 }
 
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """act(shortcut(x) + layer_scale * branch(x))"""
+    """act(shortcut(x) + layer_scale * branch(x)), or act(layer_scale * branch(x)) without a shortcut"""
 
     branch: Program
-    shortcut: Program  # empty = identity
+    shortcut: Program | None  # empty = identity, None = no sum
     act: Program  # on the sum; empty = none
     layer_scale: float  # initial value; 0 = none
 
     def text(self, w: int) -> str:
         scale = f" scale={self.layer_scale:g}" if self.layer_scale else ""
         act = f", then {spell(self.act, w)}" if self.act else ""
-        return f"{spell(self.branch, w)}{scale} + {spell(self.shortcut, w) or 'x'}{act}"
+        plus = "" if self.shortcut is None else f" + {spell(self.shortcut, w) or 'x'}"
+        return f"{spell(self.branch, w)}{scale}{plus}{act}"
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,7 @@ class StagePlan:
     grid: int  # side of its maps, pixels
     transition: Program  # empty = the first block strides
     blocks: tuple[BlockPlan, ...]
-
-    @property
-    def channels(self) -> int:
-        """Channels that leave it."""
-        return channels_out(self.blocks[-1].branch, self.width)
+    channels: int  # that leave it
 
 
 @dataclass(frozen=True)
@@ -56,11 +54,13 @@ class Blueprint:
     image_size: int  # side, pixels
     num_classes: int
     bias: bool  # of the convolutions
+    init: str  # of the convolutions: a word of schema.Block.init
     stem: Program
     stem_width: int
     stem_grid: int
     stages: tuple[StagePlan, ...]
-    head: Program  # between the global average pool and the classifier
+    head: Head
+    head_norm: Program  # between the global pool and the classifier
     warnings: tuple[str, ...] = field(compare=False)
 
     @property
@@ -70,8 +70,9 @@ class Blueprint:
 
     def text(self) -> str:
         """The net in words: equal texts are equal nets."""
+        init = "" if self.init == "normal" else f", {self.init} weights"
         lines = [
-            f"image    {self.image_size}x{self.image_size}, convolutions {'with' if self.bias else 'without'} bias",
+            f"image    {self.image_size}x{self.image_size}, convolutions {'with' if self.bias else 'without'} bias{init}",
             f"stem     {self.stem_grid}x{self.stem_grid}, w={self.stem_width}: {spell(self.stem, self.stem_width)}",
         ]
         for number, stage in enumerate(self.stages, 1):
@@ -80,9 +81,15 @@ class Blueprint:
                 lines.append(f"     ->  {spell(stage.transition, stage.width)}")
             for line, run in itertools.groupby(block.text(stage.width) for block in stage.blocks):
                 lines.append(f"{len(list(run)):5} x  {line}")
-        head = spell(self.head, self.channels)
-        lines.append(f"head     mean {head}{' ' if head else ''}linear:{self.num_classes}")
+        lines.append(f"head     {self.head_text()}")
         return "\n".join(lines)
+
+    def head_text(self) -> str:
+        """The head in words."""
+        bias = "" if self.head.bias else " without bias"
+        scale = "" if self.head.scale == 1 else f" x {self.head.scale:g}"
+        words = [self.head.pool, spell(self.head_norm, self.channels), f"linear:{self.num_classes}{bias}{scale}"]
+        return " ".join(word for word in words if word)
 
 
 def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Blueprint:
@@ -95,8 +102,9 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
     warnings = []
     for key in ("widths", "depths", "strides"):
         entries = getattr(table, key)
-        if not entries or min(entries) < 1:
-            raise ConfigError(f"arch.stages.{key}={entries}: not a list of whole numbers above 0")
+        least = 0 if key == "depths" else 1  # a stage may be its transition alone
+        if not entries or min(entries) < least:
+            raise ConfigError(f"arch.stages.{key}={entries}: not a list of whole numbers from {least} on")
         if len(entries) < count:
             raise ConfigError(f"arch.stages.{key} has {len(entries)} entries, but widths make {count} stages")
         if len(entries) > count:
@@ -117,7 +125,7 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
         c, grid = stage.channels, stage.grid
         if grid < 1:
             raise ConfigError(f"stage {i + 1}: nothing is left of a {image_size}x{image_size} image; lower size.reduce")
-        kernel = max(op.kernel for op in stage.blocks[-1].branch)
+        kernel = max((op.kernel for block in stage.blocks[-1:] for op in block.branch), default=1)
         if kernel > grid:
             warnings.append(f"stage {i + 1}: kernel {kernel} is larger than its {grid}x{grid} grid")
         stages.append(stage)
@@ -128,11 +136,13 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
         image_size=image_size,
         num_classes=num_classes,
         bias=arch.block.bias,
+        init=arch.block.init,
         stem=stem,
         stem_width=stem_width,
         stem_grid=stem_grid,
         stages=tuple(stages),
-        head=parse("norm" if arch.head.norm == "after" else "", _at_stage(arch.block, count - 1), c, c),
+        head=arch.head,
+        head_norm=parse("norm" if arch.head.norm == "after" else "", _at_stage(arch.block, count - 1), c, c),
         warnings=tuple(warnings),
     )
 
@@ -154,15 +164,21 @@ def _stage(knobs: Block, transition: str, c: int, w: int, depth: int, stride: in
     for n in range(depth):
         blocks.append(_block(knobs, c, w, 1 if n else stride, grid))
         c, grid = channels_out(blocks[-1].branch, c), grid_out(blocks[-1].branch, grid)
-    return StagePlan(w, grid, between, tuple(blocks))
+    if not (between or blocks):
+        raise ConfigError("arch.stages.depths: a stage of 0 blocks needs a transition and a stride above 1")
+    return StagePlan(w, grid, between, tuple(blocks), c)
 
 
 def _block(knobs: Block, c: int, w: int, stride: int, grid: int) -> BlockPlan:
     """A residual block entered by `c` channels on a map of side `grid`. Raises ConfigError."""
     main = parse(branch(knobs, c, w, stride), knobs, c, w)
     out = channels_out(main, c)
-    shortcut = parse(f"pw/{stride}:{out} norm", knobs, c, w) if stride > 1 or out != c else ()
-    if grid_out(main, grid) != grid_out(shortcut, grid):
+    shortcut = ()
+    if stride > 1 or out != c:
+        shortcut = parse(f"pw/{stride}:{out} norm", knobs, c, w) if knobs.shortcut == "conv" else None
+    if knobs.shortcut == "none":
+        shortcut = None
+    if shortcut is not None and grid_out(main, grid) != grid_out(shortcut, grid):
         raise ConfigError(
             f"arch.block.kernel={knobs.kernel}: the branch ends on a smaller map than the shortcut; take an odd kernel"
         )
@@ -171,10 +187,14 @@ def _block(knobs: Block, c: int, w: int, stride: int, grid: int) -> BlockPlan:
 
 
 def _strides(strides: list[int], reduce: int | str, image_size: int) -> list[int]:
-    """The stem's and the stages' strides for a total of `reduce`; auto = 32 at 128 pixels and above, 8 at 32."""
+    """The stem's and the stages' strides for a total of `reduce`, or their own where that is less.
+
+    auto = 32 at 128 pixels and above, 8 at 32.
+    """
     total = math.prod(strides)
     if reduce == "auto":
         reduce = max(n for n in range(1, max(1, min(32, image_size // 4)) + 1) if total % n == 0)
+    reduce = min(reduce, total)
     return drop(strides, reduce, f"size.reduce={reduce}")
 
 
@@ -190,7 +210,7 @@ def _width(width: int, widen: float, size: Size) -> int:
 
 def _depth(depth: int, size: Size, i: int) -> int:
     """Blocks, rounded up (Tan 2019, released code); 0.01 below, so that 0.667 x 9 is 6."""
-    return max(1, math.ceil(_entry(size.depth, i) * depth - 0.01))
+    return max(min(1, depth), math.ceil(_entry(size.depth, i) * depth - 0.01))
 
 
 def _entry(value: object, i: int) -> object:

@@ -26,7 +26,7 @@ def explain(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:
         "macs": cost.macs,
         "stem": stem | {"width": blueprint.stem_width} | parts["stem"],
         "stages": [_stage(stage) | parts[f"stages.{i}"] for i, stage in enumerate(blueprint.stages)],
-        "head": {"program": spell(blueprint.head, blueprint.channels), "width": blueprint.channels} | parts["head"],
+        "head": {"program": blueprint.head_text(), "width": blueprint.channels} | parts["head"],
         "applied": arch.applied,
         "replaced": arch.replaced,
         "warnings": list(blueprint.warnings),
@@ -52,7 +52,7 @@ def text(told: dict) -> str:
         (
             "head",
             told["head"] | {"grid": 1},
-            [" ".join(f"mean {told['head']['program']} linear:{told['num_classes']}".split())],
+            [told["head"]["program"]],
         )
     )
     size = f"{told['image_size']}x{told['image_size']}"

@@ -1,26 +1,29 @@
 """The one builder: a blueprint becomes a net of stem, stages and head."""
 
+import torch
 from torch import Tensor, nn
 
 from minuteloop.nets.blueprint import BlockPlan, Blueprint, StagePlan
 from minuteloop.nets.init import initialise
-from minuteloop.nets.ops import DropPath, LayerScale, build
+from minuteloop.nets.ops import DropPath, LayerScale, Whitening, build
 
 
 class Block(nn.Module):
-    """act(shortcut(x) + drop_path(layer_scale(branch(x))))"""
+    """act(shortcut(x) + drop_path(layer_scale(branch(x)))), or without the sum"""
 
     def __init__(self, plan: BlockPlan):
         super().__init__()
         self.branch = build(plan.branch)
-        self.shortcut = build(plan.shortcut)
+        self.shortcut = None if plan.shortcut is None else build(plan.shortcut)
         self.layer_scale = LayerScale(plan.branch[-1].c_out, plan.layer_scale) if plan.layer_scale else nn.Identity()
         self.drop_path = DropPath()
         self.act = build(plan.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.drop_path(self.layer_scale(self.branch(x)))
-        return self.act(self.shortcut(x) + branch)
+        branch = self.layer_scale(self.branch(x))
+        if self.shortcut is None:
+            return self.act(branch)
+        return self.act(self.shortcut(x) + self.drop_path(branch))
 
 
 class Stage(nn.Module):
@@ -36,16 +39,18 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    """Global average pool, norm where the arch has one, classifier."""
+    """Global pool, norm where the arch has one, classifier."""
 
     def __init__(self, blueprint: Blueprint):
         super().__init__()
-        self.norm = build(blueprint.head)
-        self.linear = nn.Linear(blueprint.channels, blueprint.num_classes)
+        self.pool, self.scale = blueprint.head.pool, blueprint.head.scale
+        self.norm = build(blueprint.head_norm)
+        self.linear = nn.Linear(blueprint.channels, blueprint.num_classes, bias=blueprint.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.mean((2, 3), keepdim=True)  # [N, C, 1, 1]
-        return self.linear(self.norm(x).flatten(1))
+        pool = torch.amax if self.pool == "max" else torch.mean
+        x = self.norm(pool(x, (2, 3), keepdim=True))  # [N, C, 1, 1]
+        return self.scale * self.linear(x.flatten(1))
 
 
 class Net(nn.Module):
@@ -60,6 +65,12 @@ class Net(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(x)))
 
+    def init_from(self, images: Tensor) -> None:
+        """Sets what is computed from training images [N, 3, H, W], normalised: the filters of a whitening stem."""
+        for module in self.modules():
+            if isinstance(module, Whitening):
+                module.init_from(images)
+
     def set_drop_path(self, rate: float) -> None:
         """Drop path linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 3)."""
         blocks = [block for stage in self.stages for block in stage.blocks]
@@ -70,5 +81,5 @@ class Net(nn.Module):
 def build_net(blueprint: Blueprint) -> Net:
     """The net of a blueprint, initialised by the default generator."""
     net = Net(blueprint)
-    initialise(net)
+    initialise(net, blueprint.init)
     return net

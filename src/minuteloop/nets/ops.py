@@ -20,6 +20,7 @@ def _conv(op: Op) -> nn.Conv2d:
 # Op.kind -> module
 MODULES = {
     "conv": _conv,
+    "whiten": lambda op: Whitening(op.c_in, op.c_out, op.kernel, op.stride, op.padding),
     "maxpool": lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding),
     "bn": lambda op: nn.BatchNorm2d(op.c_out),
     "ln": lambda op: LayerNorm(op.c_out, eps=1e-6),  # eps: Liu 2022, released code
@@ -60,6 +61,32 @@ class PatchConv(nn.Conv2d):
             x = x.reshape(n, height // k, k, width // k, k, c).transpose(2, 3)  # [N, H/k, W/k, k, k, C]
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
         return nn.functional.linear(x.flatten(3), weight, self.bias).permute(0, 3, 1, 2)
+
+
+class Whitening(nn.Conv2d):
+    """Convolution whose filters whiten the patches they read (Page 2019; Jordan 2024, sec. 3.2).
+
+    The filters are eigenvectors of the patches' covariance over the root of their eigenvalues, the largest first, then
+    the same negated: half of the output channels each. They are frozen; the bias is learned.
+    """
+
+    EPS = 5e-4  # on the eigenvalues (Jordan 2024, released code)
+
+    def __init__(self, *args: int):
+        super().__init__(*args)
+        self.weight.requires_grad_(False)
+
+    @torch.no_grad()
+    def init_from(self, images: Tensor) -> None:
+        """images [N, C, H, W], normalised. Raises ValueError where a patch has fewer values than half the filters."""
+        k, half = self.kernel_size[0], self.out_channels // 2
+        patches = images.float().unfold(2, k, 1).unfold(3, k, 1)  # [N, C, H-k+1, W-k+1, k, k]
+        patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # [patches, C*k*k]
+        values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+        if half > len(values) or self.out_channels % 2:
+            raise ValueError(f"whiten{k}: {self.out_channels} filters, but a patch has only {len(values)} directions")
+        filters = (vectors / (values + self.EPS).sqrt()).flip(1)[:, :half].T.view(half, -1, k, k)
+        self.weight.copy_(torch.cat([filters, -filters]))
 
 
 class DepthwiseConv(nn.Conv2d):

@@ -3,6 +3,7 @@
     conv3/2:4w    3x3 convolution, /stride, :channels; without channels it keeps those it gets
     conv3g32:w    in 32 groups; gw8 = groups 8 channels wide (their number is a gcd, so that it divides both channels)
     pw:w  dw7/2   pointwise (1x1) and depthwise convolution; dw always keeps its channels
+    whiten2:24    convolution whose frozen filters whiten the patches of the images; its bias is learned
     bn ln relu gelu maxpool3/2    as they say; `norm` and `act` stand for the block's own
     {s}           in a stem or a transition: the stride it has to make
 
@@ -21,6 +22,7 @@ TOKENS = {
     "conv": ("kernel", "groups", "stride", "channels"),
     "pw": ("groups", "stride", "channels"),
     "dw": ("kernel", "stride"),
+    "whiten": ("kernel", "stride", "channels"),
     "maxpool": ("kernel", "stride"),
     "bn": (),
     "ln": (),
@@ -51,6 +53,8 @@ class Op:
     def token(self, w: int) -> str:
         """The token that makes this operation, its channels as a multiple of `w` where that is exact."""
         stride = f"/{self.stride}" if self.stride > 1 else ""
+        if self.kind == "whiten":
+            return f"whiten{self.kernel}{stride}:{self.c_out}"
         if self.kind != "conv":
             return self.kind + (f"{self.kernel}{stride}" if "kernel" in TOKENS[self.kind] else "")
         if self.groups == self.c_in == self.c_out > 1:
@@ -173,6 +177,6 @@ def branch(block: Block, c: int, w: int, stride: int) -> str:
             tokens.append(f"conv{block.kernel}{groups}{slash}" + (f":{block.inner}" if i == 0 and narrows else ""))
         if block.norms == "all" or i == mixer:
             tokens.append("norm")
-        if i < last if block.acts == "all" else i == max(last - 1, 0):
+        if {"all": i < last, "branch": True, "one": i == max(last - 1, 0)}[block.acts]:
             tokens.append("act")
     return " ".join(tokens)
