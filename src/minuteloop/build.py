@@ -216,7 +216,7 @@ def _read(settings: DictConfig, config_path: str) -> dict:
 
 def ingredient_nodes(recipe: schema.Recipe) -> Iterator[tuple[str, dict]]:
     """(key, node) of every ingredient of `recipe`; an entry switched off with null is left out."""
-    for key in ("optimizer", "schedule", "loss"):
+    for key in ("optimizer", "schedule", "loss", *(("views",) if recipe.views is not None else ())):
         yield f"recipe.{key}", getattr(recipe, key)
     for key in ("batch", "regularizers", "callbacks"):
         for name, node in getattr(recipe, key).items():
@@ -262,6 +262,7 @@ def ingredients(recipe: schema.Recipe) -> Ingredients:
         transforms=of("batch"),
         regularizers=of("regularizers"),
         callbacks=of("callbacks"),
+        views=made.get("recipe.views"),
     )
 
 

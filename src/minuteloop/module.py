@@ -4,6 +4,7 @@ import math
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -47,6 +48,7 @@ class Classifier(pl.LightningModule):
             compute_groups=False,
         )
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}/") for split in ("val", "test")})
+        self.acc_views = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
         self.train_loss = None  # sum over the steps since the last log, on the device
 
     def forward(self, images: Tensor) -> Tensor:
@@ -77,9 +79,12 @@ class Classifier(pl.LightningModule):
             images, targets = mixed, soft
         return images, targets
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit":  # before the optimizer is made
+            for regularizer in self.ingredients.regularizers:
+                regularizer(self.net)
+
     def on_train_start(self) -> None:
-        for regularizer in self.ingredients.regularizers:
-            regularizer(self.net)
         self.train_loss = torch.zeros((), device=self.device)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
@@ -110,6 +115,9 @@ class Classifier(pl.LightningModule):
         metrics["acc"].update(logits, labels)
         metrics["loss"].update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
         self.log_dict(metrics, on_step=False, on_epoch=True)
+        if self.ingredients.views and self.trainer.state.fn != TrainerFn.FITTING:
+            self.acc_views.update(self.ingredients.views(self, images), labels)
+            self.log(f"{split}/acc_views", self.acc_views, on_step=False, on_epoch=True)
         self.log("step", float(self.global_step), on_step=False, on_epoch=True)
 
     def configure_callbacks(self) -> list[pl.Callback]:

@@ -128,6 +128,8 @@ class Record:
             for split, name in (("val", "validation"), ("test", "test"))
             if f"{split}/acc" in metrics
         ]
+        if "test/acc_views" in metrics:
+            rows.append(("test", f"{100 * metrics['test/acc_views']:.2f} %", "over several views of each image"))
         rows += [
             ("training", f"{seconds['train']:.1f} s{asked}", f"{plan['steps']:,} steps"),
             ("in all", f"{seconds['total']:.1f} s", phases),

@@ -193,6 +193,7 @@ class Recipe:
     batch: dict[str, Any] = field(default_factory=dict)  # name -> transform of (images, targets)
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> what acts inside the net
     callbacks: dict[str, Any] = field(default_factory=dict)  # name -> Lightning callback
+    views: Any = None  # test-time views, whose figures stand apart; null = none
 
 
 # --- everything else --------------------------------------------------------------------------------------------

@@ -26,6 +26,12 @@ class CIFARData(pl.LightningDataModule):
         if batch_size > len(self.train_indices):
             raise ConfigError(f"recipe.batch_size={batch_size}: there are {len(self.train_indices)} training images")
 
+    def first_training_images(self, count: int) -> torch.Tensor:
+        """float32 [count, 3, H, W], normalised; all of them where there are fewer."""
+        images = torch.from_numpy(self.dataset.train_images)[self.train_indices[:count]]
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.dataset.mean, self.dataset.std))
+        return (images / 255 - mean) / std
+
     def setup(self, stage: str) -> None:
         device = self.trainer.strategy.root_device
         if getattr(self, "device", None) != device:

@@ -31,6 +31,7 @@ class Ingredients:
     transforms: tuple[Any, ...] = ()
     regularizers: tuple[Any, ...] = ()
     callbacks: tuple[Any, ...] = ()
+    views: Callable | None = None
 
     def at(self, stage: str) -> list[Any]:
         """The batch transforms of one of STAGES, in the recipe's order."""

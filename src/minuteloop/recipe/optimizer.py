@@ -62,9 +62,18 @@ class SGD:
 
 
 def parameter_groups(net, weight_decay: float) -> list[dict]:
-    """Two named groups: weights of two or more dimensions decay; norms, biases and layer scales do not (DeiT)."""
+    """Named groups: the classifier's weight (head), depthwise filters, all other weights of two or more dimensions
+    (matrix), and what does not decay: norms, biases and layer scales (DeiT). Frozen parameters are in none.
+    """
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    head = [p for p in parameters if p.ndim > 1][-1:]
+    depthwise = [p for p in parameters if p.ndim > 2 and p.shape[1] == 1]
+    no_decay = [p for p in parameters if p.ndim <= 1]
+    apart = {id(p) for p in (*head, *depthwise, *no_decay)}
+    matrix = [p for p in parameters if id(p) not in apart]
+    groups = {"matrix": matrix, "depthwise": depthwise, "head": head, "no_decay": no_decay}
     return [
-        {"name": "decay", "params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"name": "no_decay", "params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"name": name, "params": params, "weight_decay": 0.0 if name == "no_decay" else weight_decay}
+        for name, params in groups.items()
+        if params
     ]

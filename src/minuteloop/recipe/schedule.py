@@ -26,3 +26,18 @@ class Cosine:
             return progress / warmup
         after = (progress - warmup) / (1 - warmup) if warmup < 1 else 1.0
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * after)) / 2
+
+
+@dataclass
+class Triangle:
+    """Linear from `start` up to the peak at `peak` of the run, then linear down to `final` (Jordan 2024, sec. 3)."""
+
+    start: float = number(0.2, 0, 1, "a share of the peak learning rate")
+    peak: float = number(0.23, 0, 1, "a share of the run")
+    final: float = number(0.07, 0, 1, "a share of the peak learning rate")
+
+    def __call__(self, progress: float, epochs: float) -> float:
+        """progress in [0, 1] -> the factor on the peak learning rate; the run's length does not matter."""
+        if progress < self.peak:
+            return self.start + (1 - self.start) * progress / self.peak
+        return 1 - (1 - self.final) * (progress - self.peak) / (1 - self.peak) if self.peak < 1 else 1.0

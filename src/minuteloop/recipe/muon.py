@@ -1,0 +1,115 @@
+"""Muon: orthogonalised momentum for matrices, with a partner optimizer for everything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minuteloop.schema import number, words
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, chosen for its slope at zero (Jordan 2024b)
+
+
+@dataclass
+class Muon:
+    """Muon on the matrices, SGD or AdamW on the classifier, depthwise filters, biases and norms (Jordan 2024b).
+
+    A convolution is the matrix [out, in * k * k]. Its update is the momentum's nearest orthogonal matrix, by
+    `iterations` of Newton-Schulz, times sqrt(max(1, rows / columns)). With `renormalise` a matrix is first scaled to
+    the norm sqrt(rows), which then needs no weight decay. All rates follow the schedule; the partner's three are those
+    of the mean loss of a batch.
+    """
+
+    lr: float = number(0.1, 0, 10, "a learning rate")
+    momentum: float = number(0.6, 0, 1, "a share")
+    iterations: int = number(3, 1, 100, "a whole number of at least 1", whole=True)
+    renormalise: bool = True
+    partner: str = words("sgd", "adamw")
+    partner_momentum: float = number(0.85, 0, 1, "a share")  # SGD's, with Nesterov; AdamW's first beta
+    head_lr: float = number(1.0, 0, 1e6, "a learning rate")
+    depthwise_lr: float = number(1.0, 0, 1e6, "a learning rate")
+    bias_lr: float = number(1.0, 0, 1e6, "a learning rate")  # of biases, norms and layer scales
+
+    def auto_lr(self, batch_size: int, epochs: float) -> float:
+        """The matrices' peak learning rate; neither the batch size nor the planned epochs matter."""
+        return self.lr
+
+    def __call__(self, groups, lr: float):
+        """groups: those of `optimizer.parameter_groups` -> torch.optim.Optimizer."""
+        import torch
+
+        rates = {"head": self.head_lr, "depthwise": self.depthwise_lr, "no_decay": self.bias_lr}
+        matrices = [group | {"lr": lr} for group in groups if group["name"] == "matrix"]
+        others = [group | {"lr": rates[group["name"]]} for group in groups if group["name"] != "matrix"]
+        if self.partner == "sgd":
+            partner = torch.optim.SGD(others, momentum=self.partner_momentum, nesterov=True, fused=True)
+        else:
+            partner = torch.optim.AdamW(others, betas=(self.partner_momentum, 0.999), fused=True)
+        return _optimizer()(matrices, partner, self.momentum, self.iterations, self.renormalise)
+
+
+def _optimizer():
+    import torch
+
+    class MuonWithPartner(torch.optim.Optimizer):
+        """One optimizer over `matrices` and the groups of `partner`, whose state it shares."""
+
+        def __init__(self, matrices, partner, momentum: float, iterations: int, renormalise: bool) -> None:
+            super().__init__(matrices, {"momentum": momentum, "weight_decay": 0.0})
+            self.partner, self.iterations, self.renormalise = partner, iterations, renormalise
+            self.param_groups += partner.param_groups
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
+            matrices = [group for group in self.param_groups if group["name"] == "matrix"]
+            # loading a checkpoint replaces the state and the groups
+            self.partner.state = self.state
+            self.partner.param_groups = [group for group in self.param_groups if group["name"] != "matrix"]
+            self.partner.step()
+            for group in matrices:
+                self._step(group)
+            return loss
+
+        def _step(self, group) -> None:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                return
+            gradients = [parameter.grad for parameter in parameters]
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, gradients)
+            nesterov = torch._foreach_add(gradients, buffers, alpha=group["momentum"])
+            if self.renormalise:
+                norms = torch._foreach_norm(parameters)
+                torch._foreach_mul_(
+                    parameters, [len(p) ** 0.5 / norm for p, norm in zip(parameters, norms, strict=True)]
+                )
+            elif group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            for parameter, update in zip(parameters, nesterov, strict=True):
+                matrix = orthogonalise(update.flatten(1), self.iterations)
+                scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+
+    return MuonWithPartner
+
+
+def orthogonalise(matrix, iterations: int):
+    """[m, n] -> about its nearest orthogonal matrix: singular values near 1, by a quintic Newton-Schulz iteration in
+    bfloat16 (Jordan 2024b)."""
+    a, b, c = COEFFICIENTS
+    x = matrix.bfloat16()
+    x = x / (x.norm() + 1e-7)
+    tall = x.shape[0] > x.shape[1]
+    if tall:
+        x = x.T
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if tall else x).to(matrix.dtype)

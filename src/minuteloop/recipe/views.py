@@ -1,0 +1,44 @@
+"""Test-time views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minuteloop.schema import number
+
+
+@dataclass
+class Views:
+    """Classifies an image by several views of it: both mirrors and, with a shift, both diagonal moves of each.
+
+    The views as they are weigh one half, the moved ones the other (Jordan 2024, sec. 3.5). Only evaluation sees them,
+    and its figures stand apart from those of the plain image.
+    """
+
+    shift: int = number(1, 0, 16, "a number of pixels", whole=True)
+
+    def __call__(self, classify, images):
+        """classify: images [N,3,H,W] -> logits [N,K]; -> the views' mean logits [N,K]."""
+
+        def both(shifted):
+            return (classify(shifted) + classify(shifted.flip(3))) / 2
+
+        logits = both(images)
+        if self.shift:
+            moved = [both(shift_reflecting(images, by)) for by in (-self.shift, self.shift)]
+            logits = (logits + sum(moved) / 2) / 2
+        return logits
+
+
+def shift_reflecting(images, by: int):
+    """images [N,3,H,W] moved down and right by `by` pixels; what comes in is reflected."""
+    height, width = images.shape[2:]
+    return images[:, :, reflected(height, by, images.device)][:, :, :, reflected(width, by, images.device)]
+
+
+def reflected(length: int, by: int, device):
+    """int64 [length]: the pixel that each place shows after a move by `by`, reflected at the ends."""
+    import torch
+
+    source = (torch.arange(length, device=device) - by).abs()
+    return length - 1 - (length - 1 - source).abs()
