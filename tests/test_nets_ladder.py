@@ -112,7 +112,7 @@ def test_stems_and_transitions():
     assert stages[1].blocks[0].branch[0].c_out == 96
     stages = plan(rung("layer_scale")).stages
     assert [spell(stage.transition, stage.width) for stage in stages] == ["", *["ln conv2/2:w"] * 3]
-    assert plan(rung("layer_scale")).text().endswith("head     mean ln linear:1000")
+    assert plan(rung("layer_scale")).text().endswith("head     avg ln linear:1000")
 
 
 def test_convnext_is_the_ladder():

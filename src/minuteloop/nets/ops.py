@@ -78,13 +78,11 @@ class Whitening(nn.Conv2d):
 
     @torch.no_grad()
     def init_from(self, images: Tensor) -> None:
-        """images [N, C, H, W], normalised. Raises ValueError where a patch has fewer values than half the filters."""
+        """Sets the filters from images [N, C, H, W], normalised."""
         k, half = self.kernel_size[0], self.out_channels // 2
         patches = images.float().unfold(2, k, 1).unfold(3, k, 1)  # [N, C, H-k+1, W-k+1, k, k]
         patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(0, 2)  # [patches, C*k*k]
         values, vectors = torch.linalg.eigh(torch.cov(patches.T))
-        if half > len(values) or self.out_channels % 2:
-            raise ValueError(f"whiten{k}: {self.out_channels} filters, but a patch has only {len(values)} directions")
         filters = (vectors / (values + self.EPS).sqrt()).flip(1)[:, :half].T.view(half, -1, k, k)
         self.weight.copy_(torch.cat([filters, -filters]))
 

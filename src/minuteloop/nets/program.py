@@ -131,6 +131,9 @@ def parse(program: str, block: Block, c: int, w: int, stride: int | None = None)
         c_out = channels(given["channels"], c, w) if "channels" in given else c_in
         groups = given.get("groups", "1")
         asked = c_in if name == "dw" else max(1, c_out // int(groups[1:])) if groups[0] == "w" else int(groups)
+        if name == "whiten" and (c_out % 2 or c_out > 2 * c_in * int(given["kernel"]) ** 2):
+            most = 2 * c_in * int(given["kernel"]) ** 2
+            raise ConfigError(f"token {token} in program '{program}': not an even number of at most {most} filters")
         convolves = name in ("conv", "pw", "dw")
         ops.append(
             Op(
