@@ -187,10 +187,11 @@ def test_groups_partition_the_parameters_and_only_matrices_decay():
 
     config = compose(["arch=convnext"])
     net = build_net(resolve(config.arch, config.size, 32, 10))
-    decay, rest = parameter_groups(net, 0.05)
-    ids = [id(p) for group in (decay, rest) for p in group["params"]]
+    *decay, rest = parameter_groups(net, 0.05)
+    ids = [id(p) for group in (*decay, rest) for p in group["params"]]
     assert len(ids) == len(set(ids)) and set(ids) == {id(p) for p in net.parameters()}
-    assert decay["weight_decay"] == 0.05 and rest["weight_decay"] == 0
+    assert [group["name"] for group in (*decay, rest)] == ["matrix", "depthwise", "head", "no_decay"]
+    assert {group["weight_decay"] for group in decay} == {0.05} and rest["weight_decay"] == 0
     undecayed = {name for name, p in net.named_parameters() if any(p is q for q in rest["params"])}
     kinds = ("bias", "gamma")
     norms = {f"{name}.weight" for name, m in net.named_modules() if isinstance(m, torch.nn.LayerNorm)}

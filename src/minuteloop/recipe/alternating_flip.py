@@ -21,8 +21,9 @@ class AlternatingFlip:
         class Turning(pl.Callback):
             def on_train_batch_start(self, trainer, module, batch, batch_idx):
                 images = batch[0]
-                mixed = images.sum((1, 2, 3)) * (2 * module.seed + 1) * 40503  # Knuth's multiplier for 16 bits
-                turned = ((mixed >> 12) + trainer.current_epoch) % 2 == 1
+                mixed = images.sum((1, 2, 3)) * 0x9E3779B1 + module.seed * 0x85EBCA6B
+                mixed = (mixed ^ (mixed >> 15)) * 0xC2B2AE35  # MurmurHash3's constants
+                turned = ((mixed >> 16) + trainer.current_epoch) % 2 == 1
                 images.copy_(torch.where(turned.view(-1, 1, 1, 1), images.flip(3), images))
 
         return Turning()

@@ -103,6 +103,8 @@ def _optimizer():
 def orthogonalise(matrix, iterations: int):
     """[m, n] -> about its nearest orthogonal matrix: singular values near 1, by a quintic Newton-Schulz iteration in
     bfloat16 (Jordan 2024b)."""
+    import torch
+
     a, b, c = COEFFICIENTS
     x = matrix.bfloat16()
     x = x / (x.norm() + 1e-7)
@@ -111,5 +113,5 @@ def orthogonalise(matrix, iterations: int):
         x = x.T
     for _ in range(iterations):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)
