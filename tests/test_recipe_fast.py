@@ -49,7 +49,7 @@ class Tiny(nn.Module):
 @pytest.mark.parametrize("shape", [(24, 48), (48, 24), (16, 16)])
 def test_orthogonalised_singular_values_are_near_one(shape):
     matrix = torch.randn(shape)
-    u, s, vh = torch.linalg.svd(orthogonalise(matrix, 8), full_matrices=False)
+    s = torch.linalg.svdvals(orthogonalise(matrix, 8))
     assert s.min() > 0.6 and s.max() < 1.3  # the coefficients converge to that band, not to 1 (Jordan 2024b)
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     cosine = (orthogonalise(matrix, 8) * (left @ right)).sum() / (s.norm() * min(shape) ** 0.5)

@@ -70,9 +70,10 @@ class Blueprint:
 
     def text(self) -> str:
         """The net in words: equal texts are equal nets."""
+        image = f"{self.image_size}x{self.image_size}"
         init = "" if self.init == "normal" else f", {self.init} weights"
         lines = [
-            f"image    {self.image_size}x{self.image_size}, convolutions {'with' if self.bias else 'without'} bias{init}",
+            f"image    {image}, convolutions {'with' if self.bias else 'without'} bias{init}",
             f"stem     {self.stem_grid}x{self.stem_grid}, w={self.stem_width}: {spell(self.stem, self.stem_width)}",
         ]
         for number, stage in enumerate(self.stages, 1):

@@ -11,7 +11,7 @@ def initialise(net: nn.Module, init: str = "normal") -> None:
     Liu 2022 a fixed 0.02, which suits its widths and 300 epochs. In a CPU minute at a quarter of the width 0.02 gave
     51.5 % on the validation split and this rule 61.5 % (1,300 steps, one run each).
 
-    With init "dirac" the first filters of each ungrouped convolution pass the input channels on (Jordan 2024, sec. 3.3).
+    With init "dirac" the first filters of each ungrouped convolution pass their input on (Jordan 2024, sec. 3.3).
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
