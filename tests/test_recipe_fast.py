@@ -11,11 +11,13 @@ from minuteloop.data.cifar import load
 from minuteloop.recipe.alternating_flip import AlternatingFlip
 from minuteloop.recipe.batch_norm import BatchNorm
 from minuteloop.recipe.crop import Crop
+from minuteloop.recipe.freeze import Freeze
 from minuteloop.recipe.lookahead import Lookahead
 from minuteloop.recipe.muon import Muon, orthogonalise
 from minuteloop.recipe.optimizer import parameter_groups
 from minuteloop.recipe.schedule import Triangle
 from minuteloop.recipe.views import Views, shift_reflecting
+from minuteloop.schema import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -271,3 +273,16 @@ def test_sprint_is_the_published_recipe_but_for_what_its_file_says():
     assert [transform.smoothing for transform in ingredients.at("targets")] == [0.2]
     assert [(crop.padding, crop.fill) for crop in ingredients.at("pixels")] == [(2, "reflect")]
     assert ingredients.views == Views(shift=1)
+
+
+def test_a_frozen_parameter_stops_at_its_share_of_the_run_and_the_others_go_on():
+    net = Tiny()
+    callback = Freeze(pattern="norm.*", share=0.5).callback(4)
+    callback.on_train_start(Trainer(), Module(net))
+    trained = []
+    for step in range(4):
+        callback.on_train_batch_start(Trainer(step), Module(net))
+        trained.append([name for name, parameter in net.named_parameters() if not parameter.requires_grad])
+    assert trained == [[], [], ["norm.weight", "norm.bias"], ["norm.weight", "norm.bias"]]
+    with pytest.raises(ConfigError, match=r"freeze.pattern=stem.9.bias: no parameter"):
+        Freeze(pattern="stem.9.bias").callback(4).on_train_start(Trainer(), Module(net))
