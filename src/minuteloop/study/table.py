@@ -8,8 +8,8 @@ from pathlib import Path
 
 BEGIN, END = "<!-- results: made by scripts/table.py -->", "<!-- end of results -->"
 HEADER = (
-    "| run | test accuracy | n | training | images/s | parameters | multiply-adds | hardware |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| run | test accuracy | with views | n | training | images/s | parameters | multiply-adds | hardware |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 
 
@@ -41,11 +41,15 @@ def _row(folder: Path) -> str:
     def over(*keys: str, scale: float = 1.0) -> list[float]:
         return [scale * record[keys[0]][keys[1]] for record in finished]
 
-    accuracy = over("metrics", "test/acc", scale=100)
-    spread = f" ± {statistics.stdev(accuracy):.2f}" if len(accuracy) > 1 else ""
+    def accuracy(key: str) -> str:
+        values = over("metrics", key, scale=100)
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.2f}{spread} %"
+
+    views = accuracy("test/acc_views") if "test/acc_views" in finished[0]["metrics"] else ""
     hardware = host.get("gpu") or f"{host['cpu']}, {host['threads']} cores"
     return (
-        f"| [{folder.name}](recipes/{folder.name}.yaml) | {statistics.mean(accuracy):.2f}{spread} % | {len(accuracy)} "
+        f"| [{folder.name}](recipes/{folder.name}.yaml) | {accuracy('test/acc')} | {views} | {len(finished)} "
         f"| {statistics.mean(over('seconds', 'train')):.1f} s "
         f"| {statistics.mean(over('cost', 'images_per_second')):,.0f} "
         f"| {cost['params']:,} | {cost['macs'] / 1e6:.1f}M | {hardware} |"
