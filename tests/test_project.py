@@ -68,13 +68,13 @@ def test_the_table_is_made_from_records(tmp_path):
             "config": {"seed": seed},
             "code": {"commit": "abc", "dirty": False},
             "host": {"cpu": "Z80", "threads": 2},
-            "metrics": {"test/acc": accuracy},
+            "metrics": {"test/acc": accuracy, "test/acc_views": accuracy + 0.1},
             "seconds": {"train": 60.0},
             "cost": {"images_per_second": 1234.4, "params": 10_000, "macs": 2_500_000},
         }
         (folder / f"{seed}.json").write_text(json.dumps(record))
     text = updated(f"a\n{BEGIN}\nold\n{END}\nb\n", tmp_path)
-    assert "60.00 ± 10.00 % | 3 | 60.0 s | 1,234 | 10,000 | 2.5M | Z80, 2 cores |" in text
+    assert "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 60.0 s | 1,234 | 10,000 | 2.5M | Z80, 2 cores |" in text
     assert "old" not in text and text.startswith("a\n") and text.endswith("b\n")
     (folder / "3.json").write_text((folder / "2.json").read_text())
     with pytest.raises(ValueError, match="two records of one seed"):
