@@ -40,4 +40,4 @@ class DeviceLoader:
             order = order[torch.randperm(len(order), generator=shuffle).to(order.device)]
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
-            yield self.images[chosen], self.labels[chosen]
+            yield self.images.index_select(0, chosen), self.labels[chosen]
