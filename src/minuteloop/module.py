@@ -63,11 +63,13 @@ class Classifier(pl.LightningModule):
     def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 images and labels -> normalised float images [N,3,H,W] and soft targets [N,K].
 
-        Where a recipe has several `mixed` transforms the batch is shuffled first and cut into one part for each.
+        Where a recipe has several `mixed` transforms the batch is turned by a random number of places and cut into one
+        part for each, so that neighbours stay neighbours.
         """
         mixers = self.ingredients.at("mixed")
         if len(mixers) > 1:
-            order = torch.rand(len(images), device=images.device).argsort()
+            places = torch.arange(len(images), device=images.device)
+            order = (places + torch.randint(len(images), (1,), device=images.device)) % len(images)
             images, labels = images.index_select(0, order), labels[order]
         targets = (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).float()
         for transform in self.ingredients.at("pixels"):

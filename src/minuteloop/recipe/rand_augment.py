@@ -28,8 +28,8 @@ WARPS = ({"shear_x": 0.03, "translate_x": 0.045}, {"shear_y": 0.03, "translate_y
 NUM_OPS = len(TONES) + sum(map(len, WARPS))
 
 
-def _factor(signed_level):
-    return (1 + 0.09 * signed_level).clamp_(min=0.1)
+def _factor(signed):
+    return (1 + 0.09 * signed.double()).clamp_(min=0.1).float()
 
 
 @dataclass
@@ -37,8 +37,8 @@ class RandAugment:
     """Operations drawn for each image from a set of 15 (Cubuk 2020), as timm's `rand-m9-mstd0.5-inc1` that DeiT uses.
 
     `num_ops` times, one operation drawn evenly is applied with probability `prob`, its level normal around
-    `magnitude` and cut to [0, 10], its direction even. `fill` is the colour beyond an image's border: in DeiT ImageNet's
-    mean. A level of 10 posterizes to 0 bits, which is black, as in timm with a Pillow before 13.
+    `magnitude` and cut to [0, 10], its direction even. `fill` is the colour beyond an image's border: ImageNet's mean
+    in DeiT. A level of 10 posterizes to 0 bits, which is black, as in timm with a Pillow before 13.
     """
 
     num_ops: int = number(2, 1, 100, "a number of operations", whole=True)

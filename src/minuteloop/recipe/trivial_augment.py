@@ -13,22 +13,27 @@ from minuteloop.schema import ConfigError, number
 BINS = 31  # magnitudes 0..30
 # name -> operation(images, magnitude, magnitude with its sign); torchvision's wide ranges
 TONES = {
-    "Brightness": lambda images, magnitude, signed: ops.brightness(images, 1 + signed * 0.033),
-    "Color": lambda images, magnitude, signed: ops.color(images, 1 + signed * 0.033),
-    "Contrast": lambda images, magnitude, signed: ops.contrast(images, 1 + signed * 0.033),
-    "Sharpness": lambda images, magnitude, signed: ops.sharpness(images, 1 + signed * 0.033),
+    "Brightness": lambda images, magnitude, signed: ops.brightness(images, _factor(signed)),
+    "Color": lambda images, magnitude, signed: ops.color(images, _factor(signed)),
+    "Contrast": lambda images, magnitude, signed: ops.contrast(images, _factor(signed)),
+    "Sharpness": lambda images, magnitude, signed: ops.sharpness(images, _factor(signed)),
     "Posterize": lambda images, magnitude, signed: ops.posterize(images, 8 - (magnitude / 5).round().int()),
     "Solarize": lambda images, magnitude, signed: ops.solarize(images, 255 - magnitude * 8.5),
     "AutoContrast": lambda images, magnitude, signed: ops.auto_contrast(images),
     "Equalize": lambda images, magnitude, signed: ops.equalize(images),
 }
-# operations that share a part of the batch, each with its amount at a signed magnitude: pixels a pixel, pixels, degrees
+# operations that share a part of the batch, each with its amount at a signed magnitude: pixels a pixel, pixels,
+# degrees; torchvision's translations say where a pixel goes, `warp`'s where it comes from
 WARPS = (
-    {"shear_x": lambda signed: signed * 0.033, "translate_x": lambda signed: (signed * 32 / 30).trunc()},
-    {"shear_y": lambda signed: signed * 0.033, "translate_y": lambda signed: (signed * 32 / 30).trunc()},
+    {"shear_x": lambda signed: signed * 0.033, "translate_x": lambda signed: -(signed * 32 / 30).trunc()},
+    {"shear_y": lambda signed: signed * 0.033, "translate_y": lambda signed: -(signed * 32 / 30).trunc()},
     {"rotate": lambda signed: signed * 4.5},
 )
 NUM_OPS = 1 + len(TONES) + sum(map(len, WARPS))  # with the identity
+
+
+def _factor(signed):
+    return (1 + 0.033 * signed.double()).float()
 
 
 @dataclass
