@@ -72,6 +72,27 @@ def test_an_epoch_of_the_loader_meets_every_image_once_in_an_order_of_its_own():
     assert not torch.equal(order(0), order(1)) and torch.equal(order(1), order(1))
 
 
+@pytest.mark.parametrize(("repeats", "batch"), [(3, 25), (2, 24), (4, 100)])
+def test_repeats_give_each_batch_its_images_that_often_and_never_side_by_side(repeats, batch):
+    images, labels = torch.zeros(100, 3, 2, 2, dtype=torch.uint8), torch.arange(100)
+
+    def batches(epoch, repeats):
+        loader = DeviceLoader(images, labels, torch.arange(100), batch, seed=3, repeats=repeats, epoch=lambda: epoch)
+        return [found for _, found in loader]
+
+    found = batches(0, repeats)
+    assert len(found) == len(batches(0, 1)) and all(len(labels) == batch for labels in found)
+    counts = torch.cat(found).bincount(minlength=100)
+    drawn = -(-len(found) * batch // repeats)
+    assert counts.max() == repeats and (counts > 0).sum() == drawn and (counts == repeats).sum() >= drawn - 1
+    for labels_ in found:
+        assert (labels_ != labels_.roll(1)).all()
+        assert len(labels_.unique()) <= batch // repeats + 2
+    order = torch.cat(found)
+    assert torch.equal(order, torch.cat(batches(0, repeats)))
+    assert not torch.equal(order.unique(), torch.cat(batches(1, repeats)).unique()) or repeats == 1
+
+
 def test_training_batches_are_whole_and_evaluation_meets_every_image():
     images, labels = torch.zeros(103, 3, 2, 2, dtype=torch.uint8), torch.arange(103)
     train = DeviceLoader(images, labels, torch.arange(103), 25, seed=0)

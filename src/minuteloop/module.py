@@ -57,27 +57,34 @@ class Classifier(pl.LightningModule):
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 [N,3,H,W] -> float32 of mean 0 and deviation 1 over the dataset."""
-        return ((images - self.mean) / self.std).contiguous(memory_format=self.memory_format)
+        return self._standardize(images).contiguous(memory_format=self.memory_format)
+
+    def _standardize(self, images: Tensor) -> Tensor:
+        return images.float().sub_(self.mean).div_(self.std)
 
     def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 images and labels -> normalised float images [N,3,H,W] and soft targets [N,K]."""
-        targets = nn.functional.one_hot(labels, self.num_classes).float()
+        """uint8 images and labels -> normalised float images [N,3,H,W] and soft targets [N,K].
+
+        Where a recipe has several `mixed` transforms the batch is turned by a random number of places and cut into one
+        part for each, so that neighbours stay neighbours.
+        """
+        mixers = self.ingredients.at("mixed")
+        if len(mixers) > 1:
+            places = torch.arange(len(images), device=images.device)
+            order = (places + torch.randint(len(images), (1,), device=images.device)) % len(images)
+            images, labels = images.index_select(0, order), labels[order]
+        targets = (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).float()
         for transform in self.ingredients.at("pixels"):
             images, targets = transform(images, targets)
-        images = self.normalize(images)
+        images = self._standardize(images)  # NCHW up to the end: on a CPU broadcasting over inner channels is slow
         for transform in self.ingredients.at("normalized"):
             images, targets = transform(images, targets)
         for transform in self.ingredients.at("targets"):
             targets = transform(targets)
-        if mixers := self.ingredients.at("mixed"):
-            turn = torch.randint(len(mixers), (len(images),), device=images.device)
-            mixed, soft = images, targets
-            for index, transform in enumerate(mixers):
-                more, softer = transform(images, targets)
-                mixed = torch.where((turn == index).view(-1, 1, 1, 1), more, mixed)
-                soft = torch.where((turn == index).view(-1, 1), softer, soft)
-            images, targets = mixed, soft
-        return images, targets
+        if mixers:
+            parts = zip(mixers, images.tensor_split(len(mixers)), targets.tensor_split(len(mixers)), strict=True)
+            images, targets = map(torch.cat, zip(*(mixer(*part) for mixer, *part in parts), strict=True))
+        return images.contiguous(memory_format=self.memory_format), targets
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before the optimizer is made

@@ -62,7 +62,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     quiet_lightning()
     config = record.config = host.resolve_auto(record.asked)
     images = load(config.data.name, config.data.root)
-    data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed)
+    data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed, config.recipe.repeats)
     pl.seed_everything(config.seed, verbose=False)
     blueprint = resolve(config.arch, config.size, images.train_images.shape[-1], len(images.classes))
     net = build_net(blueprint)

@@ -179,6 +179,8 @@ class Recipe:
 
     name: str = "plain"
     batch_size: int = number(128, 1, 1_000_000, "a number of images", whole=True)
+    # how often a batch holds each of its images; an epoch then meets 1 / repeats of them (Hoffer 2020; DeiT's own: 3)
+    repeats: int = number(1, 1, 1000, "a whole number of at least 1", whole=True)
     # peak learning rate, or auto = the optimizer's rule for the planned epochs and the batch size
     lr: Any = number("auto", 0.0, 1e6, "auto or a number >= 0", legal=("auto",))
     weight_decay: float = number(

@@ -15,13 +15,13 @@ EVAL_BATCH = 1000  # images
 class CIFARData(pl.LightningDataModule):
     """Training, validation and test loaders over `images`, moved once to the trainer's device.
 
-    `holdout` training images are kept back for validation, always the same ones. Raises ConfigError when the batch
-    is larger than what is left to train on.
+    `holdout` training images are kept back for validation, always the same ones; `repeats` is DeviceLoader's. Raises
+    ConfigError when the batch is larger than what is left to train on.
     """
 
-    def __init__(self, images: Images, batch_size: int, holdout: int = 5000, seed: int = 0) -> None:
+    def __init__(self, images: Images, batch_size: int, holdout: int = 5000, seed: int = 0, repeats: int = 1) -> None:
         super().__init__()
-        self.dataset, self.batch_size, self.seed = images, batch_size, seed
+        self.dataset, self.batch_size, self.seed, self.repeats = images, batch_size, seed, repeats
         self.train_indices, self.val_indices = map(torch.from_numpy, split(images.train_labels, holdout))
         if batch_size > len(self.train_indices):
             raise ConfigError(f"recipe.batch_size={batch_size}: there are {len(self.train_indices)} training images")
@@ -44,7 +44,7 @@ class CIFARData(pl.LightningDataModule):
     def train_dataloader(self) -> DeviceLoader:
         indices = self.train_indices.to(self.device)
         epoch = lambda: self.trainer.current_epoch  # noqa: E731
-        return DeviceLoader(*self.train, indices, self.batch_size, seed=self.seed, epoch=epoch)
+        return DeviceLoader(*self.train, indices, self.batch_size, seed=self.seed, repeats=self.repeats, epoch=epoch)
 
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(*self.train, self.val_indices.to(self.device), EVAL_BATCH)

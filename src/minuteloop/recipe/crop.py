@@ -20,19 +20,24 @@ class Crop:
         """images [N,3,H,W], targets [N,K] -> the same shapes."""
         import torch
 
-        n, _, height, width = images.shape
-        if self.fill == "black":
-            padded = torch.nn.functional.pad(images, [self.padding] * 4)
+        n, channels, height, width = images.shape
+        device, side = images.device, 2 * self.padding
+        if self.fill == "reflect":
+            rows, columns = (reflecting(length, self.padding, device) for length in (height, width))
+            padded = images.index_select(2, rows).index_select(3, columns).flatten()
         else:
-            rows, columns = (_reflecting(length, self.padding, images.device) for length in (height, width))
-            padded = images[:, :, rows][:, :, :, columns]
-        windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # [N,3,2p+1,2p+1,H,W], a view
-        top, left = torch.randint(2 * self.padding + 1, (2, n), device=images.device)
-        return windows[torch.arange(n, device=images.device), :, top, left], targets
+            padded = torch.nn.functional.pad(images, [self.padding] * 4).flatten()
+        across, down = width + side, height + side  # of a padded image
+        left, top = torch.randint(side + 1, (2, n, 1, 1), device=device)
+        planes = torch.arange(n * channels, device=device).view(n, channels, 1) * down
+        lines = planes + top + torch.arange(height, device=device)
+        # every run of `width` pixels as a row of a view whose rows overlap: one copy for each line of each crop
+        runs = padded.as_strided((len(padded) - width + 1, width), (1, 1))
+        return runs.index_select(0, (lines * across + left).flatten()).view_as(images), targets
 
 
-def _reflecting(length, padding, device):
-    """int64 [length + 2 * padding]: the pixel that each place of the padded side shows."""
+def reflecting(length, padding, device):
+    """int64 [length + 2 * padding]: the pixel that each place of a padded side shows, reflected at the ends."""
     import torch
 
     place = torch.arange(-padding, length + padding, device=device).abs()

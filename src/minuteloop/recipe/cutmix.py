@@ -29,19 +29,18 @@ class CutMix:
         chosen = torch.rand(n, device=images.device) < self.prob
         alpha = torch.full((n,), self.alpha, device=images.device)
         side = torch.sqrt(1 - torch.distributions.Beta(alpha, alpha, validate_args=False).sample())
-        rows = _span(side, height, torch.rand_like(side))
+        rows = _span(side, height, torch.rand_like(side)) * chosen[:, None]
         columns = _span(side, width, torch.rand_like(side))
-        pasted = rows[:, :, None] & columns[:, None, :] & chosen[:, None, None]  # [N,H,W]
-        kept = 1 - pasted.float().mean((1, 2))[:, None]
-        mixed = torch.where(pasted[:, None], images.roll(1, 0), images)
-        return mixed, targets.roll(1, 0).lerp(targets, kept)
+        kept = 1 - (rows.mean(1) * columns.mean(1))[:, None]
+        pasted = rows[:, None, :, None] * columns[:, None, None, :]  # [N,1,H,W]
+        return images.lerp(images.roll(1, 0), pasted), targets.roll(1, 0).lerp(targets, kept)
 
 
 def _span(side, length, centre):
-    """bool [N,length]: which pixels lie within a box of `side` (a share of length) around `centre` (likewise)."""
+    """float [N,length]: 1 where pixels lie within a box of `side` (a share of length) around `centre` (likewise)."""
     import torch
 
     half = (side * length).int() // 2
     middle = (centre * length).int()
     pixel = torch.arange(length, device=side.device)
-    return (pixel >= (middle - half)[:, None]) & (pixel < (middle + half)[:, None])
+    return ((pixel >= (middle - half)[:, None]) & (pixel < (middle + half)[:, None])).float()

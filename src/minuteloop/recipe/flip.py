@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from minuteloop.recipe.strata import put, strata, take
 from minuteloop.schema import number
 
 
@@ -17,7 +18,5 @@ class Flip:
 
     def __call__(self, images, targets):
         """images [N,3,H,W], targets [N,K] -> the same shapes."""
-        import torch
-
-        flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < self.prob
-        return torch.where(flipped, images.flip(3), images), targets
+        rows, _ = strata(len(images), self.prob, [1], images.device)
+        return put(images, rows, take(images, rows).flip(3)), targets

@@ -13,7 +13,7 @@ class Mixup:
     """Blends each image and target with its neighbour's by its own weight ~ Beta(alpha, alpha) (Zhang 2018, sec. 2).
 
     Where several `mixed` ingredients are listed, each sample meets one of them, drawn evenly (timm's switch_prob, but
-    by sample).
+    by sample), and mixes with one that met the same.
     """
 
     alpha: float = number(0.8, 1e-6, 100, "a number above 0")

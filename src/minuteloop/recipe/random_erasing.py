@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from minuteloop.recipe.strata import put, strata, take
 from minuteloop.schema import ConfigError, number
 
 ATTEMPTS = 10  # boxes drawn an image; the first that fits is used, as timm does
@@ -33,21 +34,26 @@ class RandomErasing:
         """images [N,3,H,W], normalised to unit variance; targets [N,K] pass through."""
         import torch
 
-        n, _, height, width = images.shape
-        area = torch.empty(n, ATTEMPTS, device=images.device).uniform_(self.min_area, self.max_area) * height * width
+        rows, _ = strata(len(images), self.prob, [1], images.device)
+        chosen, (height, width) = take(images, rows), images.shape[2:]
+        area = torch.empty(len(rows), ATTEMPTS, device=images.device).uniform_(self.min_area, self.max_area)
+        area = area * height * width
         limit = -math.log(self.min_aspect)
         aspect = torch.empty_like(area).uniform_(-limit, limit).exp()
-        rows = (area * aspect).sqrt().round()
-        columns = (area / aspect).sqrt().round()
-        fits = (rows < height) & (columns < width)
+        heights = (area * aspect).sqrt().round()
+        widths = (area / aspect).sqrt().round()
+        fits = (heights < height) & (widths < width)
         first = fits.int().argmax(1, keepdim=True)
-        rows, columns, fits = (drawn.gather(1, first) for drawn in (rows, columns, fits))  # [N,1]
-        top, left = torch.rand(2, n, 1, device=images.device)
-        top = (top * (height - rows + 1)).floor()
-        left = (left * (width - columns + 1)).floor()
-        y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
-        inside_rows = (y >= top) & (y < top + rows)
-        inside_columns = (x >= left) & (x < left + columns)
-        erased = fits & (torch.rand(n, 1, device=images.device) < self.prob)
-        box = inside_rows[:, None, :, None] & inside_columns[:, None, None, :] & erased[:, :, None, None]
-        return torch.where(box, torch.randn_like(images), images), targets
+        heights, widths, fits = (drawn.gather(1, first) for drawn in (heights, widths, fits))  # [n,1]
+        box = (_span(heights, height) * fits)[:, None, :, None] * _span(widths, width)[:, None, None, :]
+        noise = torch.randn(chosen.shape, device=images.device)  # drawn contiguous: on a CPU many times faster
+        return put(images, rows, chosen.lerp(noise, box)), targets
+
+
+def _span(length, side):
+    """float [n,side]: 1 where pixels lie in a run of `length` [n,1] at an even place."""
+    import torch
+
+    start = (torch.rand_like(length) * (side - length + 1)).floor()
+    pixel = torch.arange(side, device=length.device)
+    return ((pixel >= start) & (pixel < start + length)).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from minuteloop.recipe.crop import reflecting
 from minuteloop.schema import number
 
 
@@ -32,13 +33,8 @@ class Views:
 
 def shift_reflecting(images, by: int):
     """images [N,3,H,W] moved down and right by `by` pixels; what comes in is reflected."""
-    height, width = images.shape[2:]
-    return images[:, :, reflected(height, by, images.device)][:, :, :, reflected(width, by, images.device)]
-
-
-def reflected(length: int, by: int, device):
-    """int64 [length]: the pixel that each place shows after a move by `by`, reflected at the ends."""
-    import torch
-
-    source = (torch.arange(length, device=device) - by).abs()
-    return length - 1 - (length - 1 - source).abs()
+    for axis in (2, 3):
+        length = images.shape[axis]
+        shown = reflecting(length, abs(by), images.device)[abs(by) - by :][:length]
+        images = images.index_select(axis, shown)
+    return images
