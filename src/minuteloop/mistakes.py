@@ -1,14 +1,27 @@
 """Errors of Hydra and OmegaConf, told in one line each."""
 
 import dataclasses
+import errno
 import re
 from pathlib import Path
 
 from hydra.errors import MissingConfigException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from minuteloop.schema import Config, ConfigError, flat, nearest
+
+# what a disk says; any other OSError is ours and keeps its traceback
+DISK_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EROFS,
+}
 
 
 def one_line(error: BaseException, conf: Path) -> str:
@@ -52,3 +65,18 @@ def raised_by_hydra(error: BaseException) -> bool:
     while trace.tb_next:
         trace = trace.tb_next
     return trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
+
+
+def refuse_hidden(settings: DictConfig, conf: Path) -> None:
+    """A primary config that `conf` has too, which Hydra takes instead, such as a record's config.yaml.
+
+    Raises ConfigError. `settings` is Hydra's own config.
+    """
+    name = f"{settings.job.config_name}.yaml"
+    for source in settings.runtime.config_sources:
+        file = Path(source.path) / name
+        if source.schema == "file" and file.parent != conf and file.is_file() and (conf / name).is_file():
+            raise ConfigError(
+                f"-cd {file.parent} -cn {file.stem}: {conf / name} is found first; if it is a record, repeat it by the "
+                f"`asked` in its result.json, with budget=<plan.steps>steps"
+            )

@@ -12,7 +12,8 @@ class DeviceLoader:
     """Iterates over (images uint8 [N,3,H,W], labels int64 [N]) of one device; no workers, no copies to the host.
 
     In training each epoch has its own order, a function of (seed, epoch), and only whole batches, so that shapes are
-    static. In evaluation the order is that of `indices` and the last batch may be smaller.
+    static; it begins after the batches `met` already, so that a run resumed within an epoch goes on. In evaluation the
+    order is that of `indices` and the last batch may be smaller.
     """
 
     def __init__(
@@ -24,9 +25,10 @@ class DeviceLoader:
         *,
         seed: int | None = None,
         epoch: Callable[[], int] = lambda: 0,
+        met: Callable[[], int] = lambda: 0,
     ) -> None:
         self.images, self.labels, self.indices = images, labels, indices
-        self.batch_size, self.seed, self.epoch = batch_size, seed, epoch
+        self.batch_size, self.seed, self.epoch, self.met = batch_size, seed, epoch, met
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -38,6 +40,6 @@ class DeviceLoader:
         if self.seed is not None:
             shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
             order = order[torch.randperm(len(order), generator=shuffle).to(order.device)]
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        for start in range(self.met() * self.batch_size, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
             yield self.images[chosen], self.labels[chosen]
