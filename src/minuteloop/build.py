@@ -58,7 +58,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     try:
         hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException, FloatingPointError) as error:
         sys.exit(f"error: {one_line(error, CONF)}")
     except OSError as error:
         if error.errno not in DISK_ERRORS:

@@ -16,7 +16,7 @@ import yaml
 
 from minuteloop import host
 from minuteloop.plan import Plan
-from minuteloop.schema import Config, flat
+from minuteloop.schema import Config, ConfigError, flat
 from minuteloop.stopwatch import PHASES, Stopwatch
 
 SCHEMA = 1
@@ -107,13 +107,10 @@ class Record:
 
     def resume_line(self) -> str:
         """What `resume` found."""
-        if self.checkpoint.exists():
-            return f"resuming {self.folder}, attempt {self.content['attempts']}"
-        if self.plan:
-            return (
-                f"resuming {self.folder}, attempt {self.content['attempts']}: no checkpoint yet, so from its first step"
-            )
-        return f"resume: no unfinished run of this config, so one starts in {self.folder}"
+        if self.content["attempts"] == 1:
+            return f"resume: no unfinished run of this config, so one starts in {self.folder}"
+        how = "" if self.checkpoint.exists() else ": no checkpoint yet, so it starts over"
+        return f"resuming {self.folder}, attempt {self.content['attempts']}{how}"
 
     def stop_line(self) -> str:
         """What a run says that a signal stopped before its end."""
@@ -212,6 +209,19 @@ def config_hash(config: Config) -> str:
     asked = dataclasses.asdict(config)
     del asked["logger"], asked["name"], asked["data"]["root"], asked["resume"]  # NOT_HASHED
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def read(folder: Path, where: str) -> dict:
+    """The record in a run's folder. Raises ConfigError, beginning with `where`, when there is none."""
+    try:
+        record = json.loads((folder / "result.json").read_text())
+    except OSError as error:
+        raise ConfigError(f"{where}: no run left its record there (result.json: {error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: its result.json is no record ({error})") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise ConfigError(f"{where}: its result.json is no record of schema {SCHEMA}")
+    return record
 
 
 def find(root: Path, wanted: str, pattern: str = "**/result.json") -> list[tuple[Path, dict]]:

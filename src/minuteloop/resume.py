@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from minuteloop.record import NOT_HASHED, UNFINISHED, config_hash, find
+from minuteloop.record import NOT_HASHED, UNFINISHED, config_hash, find, read
 from minuteloop.schema import Config, ConfigError, flat
 
 
@@ -34,21 +33,15 @@ def folder_for(asked: Config, given: Path, root: Path | None = None, depth: str 
 def unfinished(folder: Path, asked: Config, where: str) -> dict:
     """The record in `folder`. Raises ConfigError, beginning with `where`, unless it is that of an unfinished run of
     the config asked."""
-    try:
-        record = json.loads((folder / "result.json").read_text())
-        status, hashed = record["status"], record["config_hash"]
-    except OSError as error:
-        raise ConfigError(f"{where}: no run left its record there (result.json: {error.strerror})") from error
-    except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{where}: its result.json is no record") from error
-    if hashed != config_hash(asked):
+    record = read(folder, where)
+    if record["config_hash"] != config_hash(asked):
         now = flat(dataclasses.asdict(asked))
         then = flat(record["config"]) | record["asked"] if record["config"] else {}
         differ = [key for key in now | then if now.get(key) != then.get(key) and not key.startswith(NOT_HASHED)]
         told = f", with {differ[0]}={then.get(differ[0])}, not {now.get(differ[0])}" if then and differ else ""
         raise ConfigError(f"{where}: is a run of another config{told}")
-    if status not in UNFINISHED:
-        raise ConfigError(f"{where}: that run is {status}, nothing is left to resume")
+    if record["status"] not in UNFINISHED:
+        raise ConfigError(f"{where}: that run is {record['status']}, nothing is left to resume")
     return record
 
 
