@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop import schema
-from minuteloop.mistakes import DISK_ERRORS, one_line, raised_by_hydra, refuse_hidden
+from minuteloop.mistakes import in_one_line, one_line, refuse_hidden
 from minuteloop.nets.blueprint import resolve
 from minuteloop.recipe import STAGES, Ingredients
 from minuteloop.resume import folder_for
@@ -56,30 +56,23 @@ register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
 def main() -> None:
     """The command line: compose, check, train. A user's mistake ends it with one line and exit code 1."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
-    try:
+    with in_one_line(CONF):
         hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
-    except (ConfigError, HydraException, OmegaConfBaseException, FloatingPointError) as error:
-        sys.exit(f"error: {one_line(error, CONF)}")
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        sys.exit(f"error: {error}")
-    except ValueError as error:
-        if not raised_by_hydra(error):
-            raise
-        sys.exit(f"error: {one_line(error, CONF)}")
 
 
 def _job(cfg: DictConfig) -> float | None:
     from minuteloop.run import train
 
     settings = HydraConfig.get()
-    started = STARTED if settings.mode == RunMode.RUN else None
-    asked, made = _checked(cfg, settings), Path(settings.runtime.output_dir)
-    folder = made if settings.mode == RunMode.RUN else folder_for(asked, made, Path(settings.sweep.dir).parent, "*/*")
-    if folder != made:
-        made.rmdir()  # Hydra's
-    record = train(asked, folder, started)
+    asked, folder = _checked(cfg, settings), Path(settings.runtime.output_dir)
+    if settings.mode == RunMode.RUN:
+        with in_one_line(CONF):  # Hydra would put one of its own before it
+            record = train(asked, folder, STARTED)
+    else:
+        made, folder = folder, folder_for(asked, folder, Path(settings.sweep.dir).parent, "*/*")
+        if folder != made:
+            made.rmdir()
+        record = train(asked, folder)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     return record["metrics"].get("val/acc")

@@ -1,13 +1,16 @@
-"""Errors of Hydra and OmegaConf, told in one line each."""
+"""Errors of Hydra, OmegaConf and the disk, told in one line each."""
 
+import contextlib
 import dataclasses
 import errno
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from minuteloop.schema import Config, ConfigError, flat, nearest
 
@@ -22,6 +25,23 @@ DISK_ERRORS = {
     errno.ENOTDIR,
     errno.EROFS,
 }
+
+
+@contextlib.contextmanager
+def in_one_line(conf: Path) -> Iterator[None]:
+    """Ends the process with exit code 1 and one line where the user or the disk is at fault; other errors pass."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException, FloatingPointError) as error:
+        sys.exit(f"error: {one_line(error, conf)}")
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        sys.exit(f"error: {error}")
+    except ValueError as error:
+        if not _raised_by_hydra(error):
+            raise
+        sys.exit(f"error: {one_line(error, conf)}")
 
 
 def one_line(error: BaseException, conf: Path) -> str:
@@ -59,7 +79,7 @@ def _nearest_key(error: BaseException, conf: Path) -> str:
     return ""
 
 
-def raised_by_hydra(error: BaseException) -> bool:
+def _raised_by_hydra(error: BaseException) -> bool:
     """Whether an error comes from Hydra's own code, which refuses some values with a bare ValueError."""
     trace = error.__traceback__
     while trace.tb_next:
