@@ -163,6 +163,23 @@ def test_a_timed_run_keeps_its_frozen_plan(here, monkeypatch):
         assert (here / "mine" / name).read_bytes() == (here / "again" / name).read_bytes()
 
 
+def test_an_attempt_that_fails_before_training_loses_nothing(here, whole, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("no such device")
+
+    stop(monkeypatch, "hydra.run.dir=mine")
+    before = read(here / "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(minuteloop.host, "resolve_auto", broken)
+        with pytest.raises(RuntimeError):
+            minuteloop.run([*OPTIONS, "resume=mine"])
+    after = read(here / "mine")
+    assert after["attempts"] == 2 and after["error"] == "RuntimeError: no such device"
+    assert (after["plan"], after["config"]) == (before["plan"], before["config"])
+    assert minuteloop.run([*OPTIONS, "resume=mine"])["attempts"] == 3
+    assert_equal(here / "mine", whole[0])
+
+
 def test_a_machine_setting_stays_what_it_was_at_first(here, monkeypatch):
     """bf16 or fp32 and the number of threads change the sums."""
     options = [option for option in OPTIONS if option != "threads=1"]
@@ -415,3 +432,4 @@ def test_other_code_is_told_in_the_record(here, monkeypatch):
     before = read(here / "mine")["code"]["hash"]
     monkeypatch.setattr(minuteloop.host, "code", lambda: {"version": "9", "hash": "new", "commit": None, "dirty": None})
     assert minuteloop.run([*OPTIONS, "resume=mine"])["code"]["hash"] == f"{before}+new"
+    assert "attempt 2; the code has changed since" in (here / "mine/log.txt").read_text()

@@ -35,7 +35,7 @@ class Checkpoint(pl.Callback):
         self.metrics, self.resumed, self.warned, self.due = record.folder / "metrics.csv", False, False, 0.0
 
     def on_train_start(self, trainer, *_) -> None:
-        self.interrupt.defer()
+        self.interrupt.hold()
         self.due = time.perf_counter() + EVERY
         if self.resumed:
             self.say(f"attempt {self.record.content['attempts']}: going on after step {trainer.global_step:,}")
@@ -55,7 +55,7 @@ class Checkpoint(pl.Callback):
             trainer.should_stop = True
 
     def on_train_end(self, *_) -> None:
-        self.interrupt.resume()
+        self.interrupt.release()
 
     def save(self, trainer) -> None:
         """Writes last.ckpt, off the training clock."""

@@ -24,14 +24,14 @@ class Stopped(SystemExit):
 class Interrupt:
     """The handler of SIGINT and SIGTERM, inside `with`.
 
-    After `defer` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps.
+    After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps.
     Before, and for a second one, Stopped is raised at once.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self) -> None:
-        self.signum, self.deferring, self.previous = None, False, {}
+        self.signum, self.holding, self.previous = None, False, {}
 
     def __enter__(self) -> Interrupt:
         self.previous = self._take()
@@ -47,17 +47,17 @@ class Interrupt:
         return {signum: signal.signal(signum, self._handle) for signum in self.SIGNALS}
 
     def _handle(self, signum: int, frame: object) -> None:
-        if not self.deferring or self.signum is not None:
+        if not self.holding or self.signum is not None:
             raise Stopped(signum)
         self.signum = signum
 
-    def defer(self) -> None:
+    def hold(self) -> None:
         """Signals wait for the end of the step. Takes SIGTERM back, since a trainer that starts puts itself before."""
         self._take()
-        self.deferring = True
+        self.holding = True
 
-    def resume(self) -> None:
+    def release(self) -> None:
         """Signals act at once again; a SIGTERM that came in the last step does so now."""
-        self.deferring = False
+        self.holding = False
         if self.signum == signal.SIGTERM:
             raise Stopped(self.signum)

@@ -56,13 +56,15 @@ class Record:
             self._resume(earlier)
 
     def _resume(self, earlier: dict) -> None:
+        self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
         self.content["attempts"] += earlier["attempts"]
         for leftover in self.folder.glob("*.tmp"):
             leftover.unlink()
         if earlier["plan"]:
             self.plan = Plan(**earlier["plan"])
-            self.frozen = earlier["config"] | {"name": self.asked.name, "logger": dataclasses.asdict(self.asked.logger)}
-            self.frozen["data"]["root"] = self.asked.data.root
+            anew = {"name": self.asked.name, "logger": dataclasses.asdict(self.asked.logger)}
+            self.frozen = earlier["config"] | anew
+            self.frozen["data"] = earlier["config"]["data"] | {"root": self.asked.data.root}
         code = self.content["code"]
         if code["hash"] not in earlier["code"]["hash"].split("+"):
             code["hash"] = f"{earlier['code']['hash']}+{code['hash']}"  # of neither alone
@@ -110,7 +112,8 @@ class Record:
         if self.content["attempts"] == 1:
             return f"resume: no unfinished run of this config, so one starts in {self.folder}"
         how = "" if self.checkpoint.exists() else ": no checkpoint yet, so it starts over"
-        return f"resuming {self.folder}, attempt {self.content['attempts']}{how}"
+        changed = "; the code has changed since" if "+" in self.content["code"]["hash"] else ""
+        return f"resuming {self.folder}, attempt {self.content['attempts']}{how}{changed}"
 
     def stop_line(self) -> str:
         """What a run says that a signal stopped before its end."""
@@ -169,10 +172,9 @@ class Record:
                     temporary.unlink(missing_ok=True)
                 raise
             folder = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name
-            finally:
-                os.close(folder)
+            with contextlib.suppress(OSError):  # the new name; some network file systems sync no folders
+                os.fsync(folder)
+            os.close(folder)
 
     def table(self) -> str:
         """The lines that end a run."""

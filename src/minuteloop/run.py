@@ -134,7 +134,8 @@ def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str]
             record.evaluated(trainer.validate(module, data, verbose=False)[0])
         record.evaluated(trainer.test(module, data, verbose=False)[0])
         record.lap("eval")
-        status = "overrun" if clock.overrun else "interrupted" if steps < plan.steps else "finished"
+        interrupted = interrupt.signum and steps < plan.steps
+        status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
         record.finish(status, steps)
         if clock.is_late:
             asked = f"{plan.seconds_asked:g} s asked"
