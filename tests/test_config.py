@@ -180,3 +180,17 @@ def test_shell_completion_answers(tmp_path):
 def test_two_jobs_of_the_same_second_have_folders_of_their_own():
     folders = {build.compose_run([])[1] for _ in range(3)}
     assert len(folders) == 3
+
+
+def test_a_records_config_is_not_silently_hidden_by_the_default(tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 3\n")
+    with pytest.raises(ConfigError, match=r"-cd .* -cn config: .*conf/config\.yaml is found first"):
+        compose(config_dir=str(tmp_path))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "-cd", str(tmp_path), "-cn", "config"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: -cd ") and done.stderr.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]

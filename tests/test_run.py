@@ -107,10 +107,24 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_says_where(here):
     assert record["status"] == "failed" and "steps 1 to 50" in record["error"]
 
 
-def test_a_figure_that_is_not_a_number_is_null_in_the_record(here):
-    minuteloop.run([*QUICK, "budget=6steps", "recipe=plain", "recipe.lr=1e6", "hydra.run.dir=mine"])
+def test_a_loss_that_is_not_a_number_after_the_last_log_is_seen_too(here):
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) within steps 1 to 6"):
+        minuteloop.run([*QUICK, "budget=6steps", "recipe=plain", "recipe.lr=1e6", "hydra.run.dir=mine"])
+    record = json.loads((here / "mine/result.json").read_text())
+    assert record["status"] == "failed" and "steps 1 to 6" in record["error"] and record["seconds"]["train"] > 0
+    assert not (here / "mine/model.safetensors").exists()
+
+
+def test_weights_that_the_last_step_ruined_are_not_a_finished_run(here, monkeypatch):
+    def ruined(module):
+        module.net.head.linear.weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr("minuteloop.module.Classifier.on_train_end", ruined)
+    with pytest.raises(FloatingPointError, match="val/loss is nan after the last step"):
+        minuteloop.run([*QUICK, "budget=2steps", "hydra.run.dir=mine"])
     text = (here / "mine/result.json").read_text()
-    assert "NaN" not in text and json.loads(text)["metrics"]["val/loss"] is None
+    assert "NaN" not in text and json.loads(text)["metrics"]["val/loss"] is None, "JSON has no NaN"
+    assert json.loads(text)["status"] == "failed"
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
@@ -147,7 +161,7 @@ def test_the_plan_is_on_disk_before_the_first_step_with_a_status_that_is_true_if
 
     def killed(*_, **__):
         seen.update(json.loads((folder_of(here) / "result.json").read_text()))
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(RUN, "make_trainer", killed)
     with pytest.raises(SystemExit):

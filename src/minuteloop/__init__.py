@@ -2,5 +2,6 @@
 
 from minuteloop.build import compose
 from minuteloop.run import run
+from minuteloop.trained import load
 
-__all__ = ["compose", "run"]
+__all__ = ["compose", "load", "run"]

@@ -4,7 +4,6 @@ Hydra is known here and, for its errors, in mistakes.py; no torch is imported, s
 """
 
 import dataclasses
-import errno
 import importlib
 import inspect
 import os
@@ -25,13 +24,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop import schema
-from minuteloop.mistakes import one_line, raised_by_hydra
+from minuteloop.mistakes import in_one_line, one_line, refuse_hidden
 from minuteloop.nets.blueprint import resolve
 from minuteloop.recipe import STAGES, Ingredients
+from minuteloop.resume import folder_for
 from minuteloop.schema import TRAIN_IMAGES, Config, ConfigError, flat, nearest
 
 # a wheel carries conf/ inside the package, a checkout beside src/
@@ -56,26 +56,23 @@ register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
 def main() -> None:
     """The command line: compose, check, train. A user's mistake ends it with one line and exit code 1."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
-    try:
+    with in_one_line(CONF):
         hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {one_line(error, CONF)}")
-    except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EEXIST, errno.ENOSPC, errno.ENOTDIR, errno.EROFS):
-            raise
-        sys.exit(f"error: {error}")
-    except ValueError as error:
-        if not raised_by_hydra(error):
-            raise
-        sys.exit(f"error: {one_line(error, CONF)}")
 
 
 def _job(cfg: DictConfig) -> float | None:
     from minuteloop.run import train
 
     settings = HydraConfig.get()
-    started = STARTED if settings.mode == RunMode.RUN else None
-    record = train(_checked(cfg, settings), Path(settings.runtime.output_dir), started)
+    asked, folder = _checked(cfg, settings), Path(settings.runtime.output_dir)
+    if settings.mode == RunMode.RUN:
+        with in_one_line(CONF):  # Hydra would put one of its own before it
+            record = train(asked, folder, STARTED)
+    else:
+        made, folder = folder, folder_for(asked, folder, Path(settings.sweep.dir).parent, "*/*")
+        if folder != made:
+            made.rmdir()
+        record = train(asked, folder)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     return record["metrics"].get("val/acc")
@@ -86,7 +83,9 @@ class RefuseBadConfig(Callback):
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         try:
-            _checked(_without_hydra(config), config.hydra)
+            folder = folder_for(_checked(_without_hydra(config), config.hydra), Path(config.hydra.run.dir))
+            with read_write(config.hydra.run):
+                config.hydra.run.dir = str(folder)
         except (ConfigError, OmegaConfBaseException) as error:
             sys.exit(f"error: {one_line(error, CONF)}")  # Hydra turns any other exception of a callback into a warning
 
@@ -110,7 +109,7 @@ def compose_run(
 ) -> tuple[Config, Path]:
     """As `compose`, with the folder that the run is to leave its record in."""
     config, settings = _compose(list(overrides), config_name, config_dir)
-    return config, Path(settings.run.dir)
+    return config, folder_for(config, Path(settings.run.dir))
 
 
 def _compose(
@@ -135,12 +134,21 @@ def _compose(
         GlobalHydra.instance().hydra = previous
 
 
+def typed(content: dict) -> Config:
+    """The config that a record holds. Raises ConfigError where it is one of another version's."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), content))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the record's config: {one_line(error, CONF)}") from error
+
+
 def _without_hydra(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
 
 
 def _checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
     """The typed config, or ConfigError: key rules, ingredients, and steps that hold and change something."""
+    refuse_hidden(settings, CONF)
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cfg))
     schema.check(config)
     for where, node in ingredient_nodes(config.recipe):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable
 
@@ -12,28 +10,37 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from tqdm import tqdm
 
+from minuteloop.stopwatch import Stopwatch
+
 LATE, OVERRUN = 1.1, 2.0  # times the seconds asked: a warning, and the end
 
 
 class Clock(pl.Callback):
-    """Counts the seconds of training; stops a run that takes more than twice what was asked."""
+    """Books the seconds of training and of evaluation apart; stops a run that takes more than twice what was asked."""
 
-    def __init__(self, seconds_asked: float | None = None) -> None:
+    def __init__(self, seconds_asked: float | None = None, stopwatch: Stopwatch | None = None) -> None:
         self.asked = seconds_asked or float("inf")
-        self.seconds, self.evaluating, self.overrun = 0.0, 0.0, False
-        self._since = None
+        self.stopwatch, self.overrun = stopwatch or Stopwatch(), False
 
-    def _stop(self) -> float:
-        """Ends the running phase; returns its seconds. Waits for the device, so that they are its own."""
+    def lap(self, phase: str) -> None:
+        """Books a phase that ends. Waits for the device, so that its seconds are its own."""
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        now = time.perf_counter()
-        passed, self._since = now - (self._since or now), now
-        return passed
+        self.stopwatch.lap(phase)
+
+    @property
+    def seconds(self) -> float:
+        """Of training, up to the last evaluation or checkpoint."""
+        return self.stopwatch.seconds["train"]
+
+    @property
+    def evaluating(self) -> float:
+        """Seconds of evaluation."""
+        return self.stopwatch.seconds["eval"]
 
     def now(self) -> float:
         """Training seconds so far, without waiting for the device."""
-        return self.seconds + time.perf_counter() - self._since
+        return self.seconds + time.perf_counter() - self.stopwatch.last
 
     @property
     def is_late(self) -> bool:
@@ -41,38 +48,25 @@ class Clock(pl.Callback):
         return self.seconds > LATE * self.asked
 
     def on_train_start(self, *_) -> None:
-        self._stop()
+        self.lap("setup")
 
     def on_train_batch_end(self, trainer, *_) -> None:
         if self.now() > OVERRUN * self.asked:
             self.overrun = trainer.should_stop = True
 
     def on_validation_start(self, trainer, *_) -> None:
-        passed = self._stop()
         if trainer.state.fn == TrainerFn.FITTING:
-            self.seconds += passed
+            self.lap("train")
 
     def on_validation_end(self, *_) -> None:
-        self.evaluating += self._stop()
+        self.lap("eval")
 
     def on_train_end(self, *_) -> None:
-        self.seconds += self._stop()
+        self.lap("train")
 
-
-class Interrupt(pl.Callback):
-    """Ctrl-C ends training after the current step; the run is then evaluated and saved. A second one stops at once."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say, self.asked = say, False
-
-    def on_train_start(self, trainer, *_) -> None:
-        def stop(signum, frame):
-            self.say("interrupted: evaluating and saving; press Ctrl-C again to stop at once")
-            self.asked = trainer.should_stop = True
-            signal.signal(signal.SIGINT, previous)
-
-        if threading.current_thread() is threading.main_thread():
-            previous = signal.signal(signal.SIGINT, stop)
+    def on_exception(self, trainer, *_) -> None:
+        if trainer.training:
+            self.lap("train")
 
 
 class Progress(pl.Callback):
@@ -81,8 +75,16 @@ class Progress(pl.Callback):
     def __init__(self, steps: int, clock: Clock, say: Callable[[str], None]) -> None:
         self.steps, self.clock, self.say, self.bar = steps, clock, say, None
 
-    def on_train_start(self, *_) -> None:
-        self.bar = tqdm(total=self.steps, unit="step", dynamic_ncols=True, leave=False, disable=None, smoothing=0.05)
+    def on_train_start(self, trainer, *_) -> None:
+        self.bar = tqdm(
+            total=self.steps,
+            initial=trainer.global_step,
+            unit="step",
+            dynamic_ncols=True,
+            leave=False,
+            disable=None,
+            smoothing=0.05,
+        )
 
     def on_train_batch_end(self, *_) -> None:
         self.bar.update()

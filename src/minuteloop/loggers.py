@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from minuteloop.record import naming
 from minuteloop.schema import Config
 
 INIT_TIMEOUT = 10  # seconds
@@ -17,13 +18,17 @@ COLUMNS = ("step", "train/loss", "lr", "val/acc", "val/loss", "test/acc", "test/
 
 
 class MetricsFile(Logger):
-    """Appends a row to metrics.csv at each log, so that a killed run keeps its curves."""
+    """Appends a row to metrics.csv at each log, so that a killed run keeps its curves.
 
-    def __init__(self, path: Path) -> None:
+    `resumed`: the file is that of an earlier attempt.
+    """
+
+    def __init__(self, path: Path, resumed: bool = False) -> None:
         super().__init__()
         self.path = path
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerow(COLUMNS)
+        if not resumed:
+            with naming(path), path.open("w", newline="") as file:
+                csv.writer(file).writerow(COLUMNS)
 
     name = version = property(lambda self: None)
 
@@ -33,7 +38,7 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """One row; a metric that is not one of COLUMNS goes only to other loggers."""
         row = {"step": step} | {key: f"{value:.6g}" for key, value in metrics.items() if key in COLUMNS}
-        with self.path.open("a", newline="") as file:
+        with naming(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow(row)
 
 

@@ -1,14 +1,47 @@
-"""Errors of Hydra and OmegaConf, told in one line each."""
+"""Errors of Hydra, OmegaConf and the disk, told in one line each."""
 
+import contextlib
 import dataclasses
+import errno
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from hydra.errors import MissingConfigException
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from minuteloop.schema import Config, ConfigError, flat, nearest
+
+# what a disk says; any other OSError is ours and keeps its traceback
+DISK_ERRORS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EFBIG,
+    errno.EIO,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EROFS,
+}
+
+
+@contextlib.contextmanager
+def in_one_line(conf: Path) -> Iterator[None]:
+    """Ends the process with exit code 1 and one line where the user or the disk is at fault; other errors pass."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException, FloatingPointError) as error:
+        sys.exit(f"error: {one_line(error, conf)}")
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        sys.exit(f"error: {error}")
+    except ValueError as error:
+        if not _raised_by_hydra(error):
+            raise
+        sys.exit(f"error: {one_line(error, conf)}")
 
 
 def one_line(error: BaseException, conf: Path) -> str:
@@ -46,9 +79,24 @@ def _nearest_key(error: BaseException, conf: Path) -> str:
     return ""
 
 
-def raised_by_hydra(error: BaseException) -> bool:
+def _raised_by_hydra(error: BaseException) -> bool:
     """Whether an error comes from Hydra's own code, which refuses some values with a bare ValueError."""
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next
     return trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
+
+
+def refuse_hidden(settings: DictConfig, conf: Path) -> None:
+    """A primary config that `conf` has too, which Hydra takes instead, such as a record's config.yaml.
+
+    Raises ConfigError. `settings` is Hydra's own config.
+    """
+    name = f"{settings.job.config_name}.yaml"
+    for source in settings.runtime.config_sources:
+        file = Path(source.path) / name
+        if source.schema == "file" and file.parent != conf and file.is_file() and (conf / name).is_file():
+            raise ConfigError(
+                f"-cd {file.parent} -cn {file.stem}: {conf / name} is found first; if it is a record, repeat it by the "
+                f"`asked` in its result.json, with budget=<plan.steps>steps"
+            )

@@ -49,7 +49,7 @@ class Classifier(pl.LightningModule):
         )
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}/") for split in ("val", "test")})
         self.acc_views = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
-        self.train_loss = None  # sum over the steps since the last log, on the device
+        self.register_buffer("train_loss", torch.zeros(()))  # sum over the steps since the last log
 
     def forward(self, images: Tensor) -> Tensor:
         """images, uint8 [N,3,H,W] -> logits [N,K]."""
@@ -91,23 +91,30 @@ class Classifier(pl.LightningModule):
             for regularizer in self.ingredients.regularizers:
                 regularizer(self.net)
 
-    def on_train_start(self) -> None:
-        self.train_loss = torch.zeros((), device=self.device)
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         torch.manual_seed(draw_seed(self.seed, self.global_step))
+        if self.global_step % LOG_EVERY == 0:
+            self.train_loss.zero_()
         images, targets = self.augment(*batch)
         loss = self.ingredients.loss(self.net(images), targets)
         self.train_loss += loss.detach()
-        step = self.global_step + 1
-        if step % LOG_EVERY == 0:
-            mean = self.train_loss.item() / LOG_EVERY
-            if not math.isfinite(mean):
-                raise FloatingPointError(f"the training loss is {mean} within steps {step - LOG_EVERY + 1} to {step}")
+        if (self.global_step + 1) % LOG_EVERY == 0:
+            mean = self._mean_loss(self.global_step + 1)
             rate = self.optimizers().param_groups[0]["lr"]
-            self.log_dict({"train/loss": mean, "lr": rate, "step": float(step)})
-            self.train_loss.zero_()
+            self.log_dict({"train/loss": mean, "lr": rate, "step": float(self.global_step + 1)})
         return loss
+
+    def on_train_end(self) -> None:
+        if self.global_step:
+            self._mean_loss(self.global_step)
+
+    def _mean_loss(self, step: int) -> float:
+        """Of the steps since the last log. Raises FloatingPointError when it is not a number."""
+        steps = (step - 1) % LOG_EVERY + 1
+        mean = self.train_loss.item() / steps
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the training loss is {mean} within steps {step - steps + 1} to {step}")
+        return mean
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", batch)

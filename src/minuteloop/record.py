@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
-import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,20 +17,24 @@ import yaml
 from minuteloop import host
 from minuteloop.plan import Plan
 from minuteloop.schema import Config, ConfigError, flat
+from minuteloop.stopwatch import PHASES, Stopwatch
 
 SCHEMA = 1
-PHASES = ("setup", "calibrate", "compile", "train", "eval", "log")
+UNFINISHED = ("failed", "interrupted")  # what can be resumed
+NOT_HASHED = ("logger", "name", "data.root", "resume")
 
 
 class Record:
-    """Grows while a run goes on. It is on disk from the plan on, with a status that is true if the run dies."""
+    """Grows while a run goes on. It is on disk from the plan on, with a status that is true if the run dies.
 
-    def __init__(self, asked: Config, folder: Path, started: float) -> None:
-        self.asked = self.config = asked
-        self.folder, self.started, self._lap = folder, started, started
-        if (folder / "result.json").exists():
-            raise ConfigError(f"hydra.run.dir={folder}: holds the record of another run")
-        folder.mkdir(parents=True, exist_ok=True)
+    With the record of an `earlier` attempt in `folder` it goes on from that: `plan` is then the frozen one and
+    `frozen` the resolved config, else both are None.
+    """
+
+    def __init__(self, asked: Config, folder: Path, started: float, earlier: dict | None = None) -> None:
+        self.asked = self.config = dataclasses.replace(asked, resume=False)
+        self.folder, self.stopwatch = folder, Stopwatch(started)
+        self.plan, self.frozen = None, None
         self.content = {
             "schema": SCHEMA,
             "status": "failed",
@@ -43,18 +49,34 @@ class Record:
             "versions": host.versions(),
             "plan": {},
             "metrics": {},
-            "seconds": dict.fromkeys((*PHASES, "total"), 0.0),
+            "seconds": self.stopwatch.seconds,
             "cost": {},
         }
+        if earlier:
+            self._resume(earlier)
+
+    def _resume(self, earlier: dict) -> None:
+        self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
+        self.content["attempts"] += earlier["attempts"]
+        for leftover in self.folder.glob("*.tmp"):
+            leftover.unlink()
+        if earlier["plan"]:
+            self.plan = Plan(**earlier["plan"])
+            anew = {"name": self.asked.name, "logger": dataclasses.asdict(self.asked.logger)}
+            self.frozen = earlier["config"] | anew
+            self.frozen["data"] = earlier["config"]["data"] | {"root": self.asked.data.root}
+        code = self.content["code"]
+        if code["hash"] not in earlier["code"]["hash"].split("+"):
+            code["hash"] = f"{earlier['code']['hash']}+{code['hash']}"  # of neither alone
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of checkpoint.Checkpoint; there only while the run is unfinished."""
+        return self.folder / "last.ckpt"
 
     def lap(self, phase: str, **inside: float) -> None:
-        """Books the time since the last lap on `phase`, less the seconds of other phases that passed `inside` it."""
-        now = time.perf_counter()
-        seconds = self.content["seconds"]
-        seconds[phase] += now - self._lap - sum(inside.values())
-        for other, passed in inside.items():
-            seconds[other] += passed
-        self._lap, seconds["total"] = now, now - self.started
+        """As Stopwatch.lap."""
+        self.stopwatch.lap(phase, **inside)
 
     def freeze(self, plan: Plan, cost) -> None:
         """Writes down the plan, the resolved config and the net's `cost`, before step 1."""
@@ -75,7 +97,9 @@ class Record:
         """What will happen, in one line, and before it what an arch's own steps gave way to."""
         plan, config = self.content["plan"], self.config
         asked = plan["seconds_asked"]
-        end = f", {asked:g} s, until about {datetime.now() + timedelta(seconds=asked):%H:%M:%S}" if asked else ""
+        end = f", {asked:g} s" if asked else ""
+        if asked and not self.plan:
+            end += f", until about {datetime.now() + timedelta(seconds=asked):%H:%M:%S}"
         replaced = "".join(f"{new} replaces {old}\n" for old, new in config.arch.replaced.items())
         return replaced + (
             f"{config.name} on {config.data.name}: {plan['steps']:,} steps of {plan['batch_size']} "
@@ -83,9 +107,25 @@ class Record:
             f"{config.device} {config.precision}, {config.threads} threads{end}; record in {self.folder}"
         )
 
+    def resume_line(self) -> str:
+        """What `resume` found."""
+        if self.content["attempts"] == 1:
+            return f"resume: no unfinished run of this config, so one starts in {self.folder}"
+        how = "" if self.checkpoint.exists() else ": no checkpoint yet, so it starts over"
+        changed = "; the code has changed since" if "+" in self.content["code"]["hash"] else ""
+        return f"resuming {self.folder}, attempt {self.content['attempts']}{how}{changed}"
+
+    def stop_line(self) -> str:
+        """What a run says that a signal stopped before its end."""
+        kept = "its last checkpoint is kept" if self.checkpoint.exists() else "there was no checkpoint yet"
+        return f"interrupted, not evaluated: {kept}; resume=true or resume={self.folder} goes on"
+
     def evaluated(self, metrics: dict[str, float]) -> None:
-        """Keeps the figures of an evaluation."""
+        """Keeps the figures of an evaluation. Raises FloatingPointError when a loss is not a number."""
         self.content["metrics"] |= {key: value for key, value in metrics.items() if "/" in key}
+        for key, value in self.content["metrics"].items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{key} is {value} after the last step")
 
     def finish(self, status: str, steps: int) -> None:
         """The record of a run that ended, after `steps` steps."""
@@ -109,14 +149,32 @@ class Record:
         text = json.dumps(self.content, indent=2).replace(": NaN", ": null").replace(": Infinity", ": null")
         self.write("result.json", text.encode() + b"\n")
 
-    def write(self, name: str, content: bytes) -> None:
-        """Writes a file of the run whole or not at all: to a temporary name, synced, then renamed."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to resume."""
+        return self.content["status"] not in UNFINISHED
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Writes a file of the run whole or not at all: to a temporary name, synced, then renamed.
+
+        Raises OSError, which names the file.
+        """
         temporary = self.folder / f"{name}.tmp"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / name)
+        with naming(self.folder / name):
+            try:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self.folder / name)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+                raise
+            folder = os.open(self.folder, os.O_RDONLY)
+            with contextlib.suppress(OSError):  # the new name; some network file systems sync no folders
+                os.fsync(folder)
+            os.close(folder)
 
     def table(self) -> str:
         """The lines that end a run."""
@@ -141,17 +199,39 @@ class Record:
         return "\n".join(f"  {name:<{first}}  {value:>{second}}  {more}" for name, value, more in rows)
 
 
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Lets the system's errors inside name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def config_hash(config: Config) -> str:
-    """Equal for runs that ask for the same training: of the config as asked, without logger, name and folders."""
+    """Equal for runs that ask for the same training: of the config as asked, without logger, name, folders, resume."""
     asked = dataclasses.asdict(config)
-    del asked["logger"], asked["name"], asked["data"]["root"]
+    del asked["logger"], asked["name"], asked["data"]["root"], asked["resume"]  # NOT_HASHED
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def find(root: Path, wanted: str) -> list[tuple[Path, dict]]:
+def read(folder: Path, where: str) -> dict:
+    """The record in a run's folder. Raises ConfigError, beginning with `where`, when there is none."""
+    try:
+        record = json.loads((folder / "result.json").read_text())
+    except OSError as error:
+        raise ConfigError(f"{where}: no run left its record there (result.json: {error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: its result.json is no record ({error})") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        raise ConfigError(f"{where}: its result.json is no record of schema {SCHEMA}")
+    return record
+
+
+def find(root: Path, wanted: str, pattern: str = "**/result.json") -> list[tuple[Path, dict]]:
     """(folder, record) of every run under `root` whose config_hash is `wanted`, the newest first."""
     found = []
-    for path in sorted(root.rglob("result.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in sorted(root.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError):

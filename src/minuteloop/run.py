@@ -10,9 +10,10 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from minuteloop import build, host
+from minuteloop import build, host, resume
+from minuteloop.interrupt import Interrupt
 from minuteloop.plan import Plan, make_plan, parse_budget
-from minuteloop.record import Record
+from minuteloop.record import Record, naming
 from minuteloop.schema import Config
 
 # Beside the budget: a rough look, then a measurement of (share of the budget, at least, at most) seconds
@@ -31,24 +32,32 @@ def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config"
 def train(asked: Config, folder: Path, started: float | None = None) -> dict:
     """Trains a checked config, leaves its record in `folder` and gives it.
 
-    `started` is the time.perf_counter() at which the user's wait began. What goes wrong is recorded, then raised.
+    `started` is the time.perf_counter() at which the user's wait began. What goes wrong is recorded, then raised; a
+    signal that ends the run before its evaluation raises interrupt.Stopped.
     """
-    record = Record(asked, folder, started or time.perf_counter())
-    say = _teller(folder / "log.txt")
-    try:
-        _train(record, say)
-    except (KeyboardInterrupt, SystemExit) as error:  # Lightning turns Ctrl-C into SystemExit
-        record.fail(error, status="interrupted")
-        say("interrupted before the end: nothing was evaluated")
-        raise SystemExit(130) from error
-    except Exception as error:
-        record.fail(error)
-        raise
+    folder.mkdir(parents=True, exist_ok=True)
+    with resume.locked(folder), Interrupt() as interrupt:
+        record = Record(asked, folder, started or time.perf_counter(), resume.earlier(asked, folder))
+        say = _teller(folder / "log.txt")
+        try:
+            if asked.resume:
+                say(record.resume_line())
+            _train(record, interrupt, say)
+        except SystemExit as stop:
+            if not record.is_finished:
+                record.fail(stop, status="interrupted")
+                say(record.stop_line())
+            raise
+        except Exception as error:
+            if not record.is_finished:
+                with contextlib.suppress(OSError):  # a full disk; the record there says that the run did not end
+                    record.fail(error)
+            raise
     say(record.table())
     return record.content
 
 
-def _train(record: Record, say: Callable[[str], None]) -> None:
+def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> None:
     host.prepare()
     import pytorch_lightning as pl
 
@@ -60,7 +69,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
     from minuteloop.nets.net import build_net
 
     quiet_lightning()
-    config = record.config = host.resolve_auto(record.asked)
+    config = record.config = host.resolve_auto(build.typed(record.frozen) if record.frozen else record.asked)
     images = load(config.data.name, config.data.root)
     data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed, config.recipe.repeats)
     pl.seed_everything(config.seed, verbose=False)
@@ -81,51 +90,54 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
 
     record.lap("setup")
     amount, unit = parse_budget(config.budget)
-    plan = planned(steps_per_second=10.0)
-    if unit == "s" or config.compile:
+    plan, measuring = record.plan or planned(steps_per_second=10.0), unit == "s" and not record.plan
+    if measuring or config.compile:
         say(f"{config.name}: measuring the rate of a step")
         compiling = config.compile
         for share, least, most in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            seconds = min(max(share * amount, least), most) if unit == "s" else 0.0
+            seconds = min(max(share * amount, least), most) if measuring else 0.0
             rate = measure_rate(config, classifier(plan), data, seconds)
-            plan = planned(rate.steps_per_second)
+            plan = planned(rate.steps_per_second) if measuring else plan
             record.lap("calibrate", compile=rate.first_seconds if compiling else 0.0)
             compiling = False
     record.freeze(plan, count(blueprint, blueprint.image_size))
     for warning in blueprint.warnings:
         say(f"warning: {warning}")
     say(record.start_line())
-    _fit(record, classifier(plan), data, say)
+    _fit(record, classifier(plan), data, interrupt, say)
 
 
-def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
+def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str], None]) -> None:
     from safetensors.torch import save
 
     from minuteloop import loggers
-    from minuteloop.clock import Clock, Interrupt, Progress
+    from minuteloop.checkpoint import Checkpoint, RecordIO
+    from minuteloop.clock import Clock, Progress
 
     config, plan = record.config, module.plan
     wandb = loggers.start_wandb(config, record.folder, say) if config.logger.name == "wandb" else None
     record.lap("log")
-    clock, interrupt = Clock(plan.seconds_asked), Interrupt(say)
+    clock, resumed = Clock(plan.seconds_asked, record.stopwatch), record.checkpoint.exists()
     try:
         trainer = make_trainer(
             config,
             max_steps=plan.steps,
-            callbacks=[clock, interrupt, Progress(plan.steps, clock, say)],
-            logger=[loggers.MetricsFile(record.folder / "metrics.csv"), *([wandb] if wandb else [])],
+            plugins=[RecordIO(record)],
+            callbacks=[clock, Checkpoint(record, clock, interrupt, say), Progress(plan.steps, clock, say)],
+            logger=[loggers.MetricsFile(record.folder / "metrics.csv", resumed), *([wandb] if wandb else [])],
             val_check_interval=plan.steps // config.evaluations + 1,  # the last comes after training
             limit_val_batches=1.0 if config.data.holdout else 0,
         )
-        trainer.fit(module, data)
-        record.lap("setup", train=clock.seconds, eval=clock.evaluating)
+        trainer.fit(module, data, ckpt_path=record.checkpoint if resumed else None)
+        record.lap("setup")
         steps = trainer.global_step
         record.write("model.safetensors", save({k: v.contiguous() for k, v in module.net.state_dict().items()}))
         if config.data.holdout:
             record.evaluated(trainer.validate(module, data, verbose=False)[0])
         record.evaluated(trainer.test(module, data, verbose=False)[0])
         record.lap("eval")
-        status = "overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished"
+        interrupted = interrupt.signum and steps < plan.steps
+        status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
         record.finish(status, steps)
         if clock.is_late:
             asked = f"{plan.seconds_asked:g} s asked"
@@ -135,13 +147,15 @@ def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
             wandb.finish(record.content)
     record.lap("log")
     record.save()
+    if record.is_finished:
+        record.checkpoint.unlink(missing_ok=True)
 
 
 def quiet_lightning() -> None:
     """Leaves out what Lightning says of every trainer; what a run does is said by the run."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches).*")
+    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches|resuming from a checkpoint).*")
 
 
 def make_trainer(config: Config, **more):
@@ -179,7 +193,7 @@ def _teller(log: Path) -> Callable[[str], None]:
     """Says a line in the run's log and on the terminal, whose closing costs no run."""
 
     def say(line: str) -> None:
-        with log.open("a") as file:
+        with naming(log), log.open("a") as file:
             file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
         with contextlib.suppress(BrokenPipeError):
             print(line, flush=True)

@@ -247,4 +247,10 @@ class Config:
     compile: Any = words("auto", True, False)  # torch.compile of the net
     channels_last: Any = words("auto", True, False)
     threads: Any = number("auto", 1, 1024, "auto or a number of CPU threads", legal=("auto",), whole=True)
+    # go on with an unfinished run of the same config: true = the newest in this one's folder, or a run's folder
+    resume: Any = _rule(
+        False,
+        lambda value: isinstance(value, bool | str) and value != "",
+        says="true, false or a run's folder",
+    )
     evaluations: int = number(4, 1, 1000, "a number of evaluations, at least 1", whole=True)

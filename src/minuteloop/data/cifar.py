@@ -57,6 +57,11 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
     )
 
 
+def constants(name: str) -> formats.Dataset:
+    """What is known of a dataset without its images: `classes`, `mean` and `std` as in Images."""
+    return formats.CIFAR10 if name == "sample" else DATASETS[name]
+
+
 def split(labels: np.ndarray, holdout: int) -> tuple[np.ndarray, np.ndarray]:
     """The fixed validation split of training `labels` [N]: (training, validation) indices, sorted int64.
 

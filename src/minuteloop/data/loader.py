@@ -12,9 +12,10 @@ class DeviceLoader:
     """Iterates over (images uint8 [N,3,H,W], labels int64 [N]) of one device; no workers, no copies to the host.
 
     In training each epoch has its own order, a function of (seed, epoch), and only whole batches, so that shapes are
-    static. With `repeats` above 1 a batch holds each of its images that often, not side by side, and an epoch of as
-    many batches meets 1 / repeats of the images (Hoffer 2020). In evaluation the order is that of `indices` and the
-    last batch may be smaller.
+    static; it begins after the batches `met` already, so that a run resumed within an epoch goes on. With `repeats`
+    above 1 a batch holds each of its images that often, not side by side, and an epoch of as many batches meets
+    1 / repeats of the images (Hoffer 2020). In evaluation the order is that of `indices` and the last batch may be
+    smaller.
     """
 
     def __init__(
@@ -27,9 +28,10 @@ class DeviceLoader:
         seed: int | None = None,
         repeats: int = 1,
         epoch: Callable[[], int] = lambda: 0,
+        met: Callable[[], int] = lambda: 0,
     ) -> None:
         self.images, self.labels, self.indices = images, labels, indices
-        self.batch_size, self.seed, self.repeats, self.epoch = batch_size, seed, repeats, epoch
+        self.batch_size, self.seed, self.repeats, self.epoch, self.met = batch_size, seed, repeats, epoch, met
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -41,7 +43,7 @@ class DeviceLoader:
         if self.seed is not None:
             shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
             order = self._repeated(order[torch.randperm(len(order), generator=shuffle).to(order.device)])
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+        for start in range(self.met() * self.batch_size, len(self) * self.batch_size, self.batch_size):
             chosen = order[start : start + self.batch_size]
             yield self.images.index_select(0, chosen), self.labels[chosen]
 

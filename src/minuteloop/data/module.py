@@ -43,8 +43,15 @@ class CIFARData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DeviceLoader:
         indices = self.train_indices.to(self.device)
-        epoch = lambda: self.trainer.current_epoch  # noqa: E731
-        return DeviceLoader(*self.train, indices, self.batch_size, seed=self.seed, repeats=self.repeats, epoch=epoch)
+        return DeviceLoader(
+            *self.train,
+            indices,
+            self.batch_size,
+            seed=self.seed,
+            repeats=self.repeats,
+            epoch=lambda: self.trainer.current_epoch,
+            met=lambda: self.trainer.fit_loop.batch_idx + 1,  # asked with the first batch, where the loops are restored
+        )
 
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(*self.train, self.val_indices.to(self.device), EVAL_BATCH)

@@ -36,9 +36,18 @@ class EMA:
             def __init__(self):
                 self.current, self.averages, self.step = [], [], 0
 
+            def state_dict(self):
+                return {"averages": self.averages, "step": self.step}
+
+            def load_state_dict(self, state):
+                self.averages, self.step = state["averages"], state["step"]
+
+            @torch.no_grad()
             def on_train_start(self, trainer, module):
                 self.current = [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
-                self.averages = [tensor.clone() for tensor in self.current]
+                loaded, self.averages = self.averages, [tensor.clone() for tensor in self.current]
+                for average, kept in zip(self.averages, loaded, strict=bool(loaded)):
+                    average.copy_(kept)
 
             @torch.no_grad()
             def on_train_batch_end(self, trainer, module, *_):

@@ -1,0 +1,63 @@
+"""Ctrl-C and SIGTERM: between two steps while training, at once before and after. Imports no torch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+
+class Stopped(SystemExit):
+    """A signal ended the run; the exit code is 128 + its number, which shells know.
+
+    Lightning lets it through, where it turns KeyboardInterrupt into exit code 1 and its own exception for SIGTERM is
+    an exit with code 0.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(128 + signum)
+        self.signum = signum
+
+    def __str__(self) -> str:
+        return signal.Signals(self.signum).name
+
+
+class Interrupt:
+    """The handler of SIGINT and SIGTERM, inside `with`.
+
+    After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps.
+    Before, and for a second one, Stopped is raised at once.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.signum, self.holding, self.previous = None, False, {}
+
+    def __enter__(self) -> Interrupt:
+        self.previous = self._take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self.previous.items():
+            signal.signal(signum, handler)
+
+    def _take(self) -> dict:
+        if threading.current_thread() is not threading.main_thread():
+            return {}  # only the main thread may have handlers
+        return {signum: signal.signal(signum, self._handle) for signum in self.SIGNALS}
+
+    def _handle(self, signum: int, frame: object) -> None:
+        if not self.holding or self.signum is not None:
+            raise Stopped(signum)
+        self.signum = signum
+
+    def hold(self) -> None:
+        """Signals wait for the end of the step. Takes SIGTERM back, since a trainer that starts puts itself before."""
+        self._take()
+        self.holding = True
+
+    def release(self) -> None:
+        """Signals act at once again; a SIGTERM that came in the last step does so now."""
+        self.holding = False
+        if self.signum == signal.SIGTERM:
+            raise Stopped(self.signum)

@@ -1,0 +1,43 @@
+"""A run's folder back to the net that it trained."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from minuteloop import build
+from minuteloop.record import read
+from minuteloop.schema import ConfigError
+
+
+def load(folder: str | os.PathLike):
+    """The trained net of a run: a module in eval mode, on the CPU, uint8 images [N,3,32,32] to logits [N,K].
+
+    It is the run's module.Classifier, normalisation inside, without its recipe: `.net` is the bare net, and a
+    Trainer can test it. `folder` is what the run left, evaluated. Raises ConfigError for any other.
+    """
+    folder = Path(folder)
+    record = read(folder, str(folder))
+    if "test/acc" not in record["metrics"]:
+        raise ConfigError(f"{folder}: that run is {record['status']}, not evaluated; resume={folder} goes on with it")
+    config = build.typed(record["config"])
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from minuteloop.data.cifar import constants
+    from minuteloop.module import Classifier
+    from minuteloop.nets.blueprint import resolve
+    from minuteloop.nets.net import build_net
+    from minuteloop.plan import Plan
+    from minuteloop.recipe import Ingredients
+
+    dataset = constants(config.data.name)
+    net = build_net(resolve(config.arch, config.size, build.IMAGE_SIZE, len(dataset.classes)))
+    try:
+        net.load_state_dict(load_file(folder / "model.safetensors"))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ConfigError(f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}") from error
+    bare = Ingredients(optimizer=None, schedule=None, loss=None)
+    model = Classifier(net, bare, Plan(**record["plan"]), dataset, channels_last=config.channels_last)
+    return model.eval()
