@@ -301,6 +301,36 @@ def test_what_is_not_the_same_finished_run_is_not_reused(changed, settings, monk
     assert len(run) == 1 and run[0][0].logger.group == "now"
 
 
+def test_what_a_killed_sweep_left_in_the_same_folder_is_not_written_over(settings, monkeypatch, tmp_path):
+    config = minuteloop.compose(QUICK)
+    monkeypatch.setattr(multirun, "checked", lambda *_: config)
+    run = []
+    monkeypatch.setattr(multirun, "_train_apart", lambda *order: run.append(order) or "code 1")
+    (tmp_path / "runs/now/plain-0/result.json").write_text('{"status": "failed"}')
+    multirun.cell(None, settings)
+    assert run[0][1] == tmp_path / "runs/now/plain-0-again"
+
+
+def test_what_is_imported_before_cells_are_forked_starts_no_device_and_no_thread():
+    code = (
+        "import threading, torch\n"
+        "torch._C._cuda_getDeviceCount = None\n"
+        "from minuteloop.multirun import HEAVY\n"
+        "for name in HEAVY: __import__(name)\n"
+        "assert threading.active_count() == 1 and not torch.cuda.is_initialized()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+def test_cells_share_a_gpu(tmp_path):
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "device=cuda", "budget=20steps", "seed=range(0,4)"]
+    done = sweep(tmp_path, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(found["host"]["gpu"] for found in records(tmp_path).values())
+
+
 def test_a_group_that_is_asked_for_wins(settings, monkeypatch):
     config = minuteloop.compose([*QUICK, "logger.group=mine"])
     monkeypatch.setattr(multirun, "checked", lambda *_: config)

@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 import minuteloop
-from minuteloop import build
+from minuteloop import build, command
 from minuteloop.run import train
 
 ROOT = Path(__file__).parents[1]
@@ -179,6 +179,17 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
     )
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert "runs" in done.stderr
+
+
+def test_a_mistake_that_only_the_run_sees_is_one_line_too(here, monkeypatch, capsys):
+    def refused(*_):
+        raise minuteloop.schema.ConfigError("device=cuda: no such device")
+
+    monkeypatch.setattr(RUN, "train", refused)
+    monkeypatch.setattr(sys, "argv", ["train.py", *QUICK])
+    with pytest.raises(SystemExit, match="error: device=cuda: no such device"):
+        command.main()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_wandb_that_dies_on_the_way_costs_a_warning_and_not_the_run(here, monkeypatch):

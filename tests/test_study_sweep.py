@@ -51,3 +51,12 @@ def test_cells_that_differ_in_nothing_but_the_seed(tmp_path):
     for seed in (0, 1):
         cell(tmp_path, seed, f"seed={seed}", tmp_path / f"a-{seed}", accuracy=0.5)
     assert "| all        | 50.00 ± 0.00 % | 2 | 10.5 s   |" in table(cells(tmp_path), tmp_path)
+
+
+def test_a_run_that_stands_for_two_cells_counts_once(tmp_path):
+    for seed in (0, 1):
+        cell(tmp_path, seed, f"lr=1 seed={seed}", tmp_path / f"a-{seed}", accuracy=0.5 + seed / 10)
+    Cell(2, ["lr=1", "seed=1"], tmp_path / "a-1").save(tmp_path)
+    assert "| all        | 55.00 ± 7.07 % | 2 | 10.5 s   |" in table(cells(tmp_path), tmp_path)
+    (tmp_path / "cells/0.json").unlink()
+    assert "over seeds" not in table(cells(tmp_path), tmp_path)

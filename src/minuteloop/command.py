@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from minuteloop import multirun
 from minuteloop.build import CONF, HYDRA_1_4, STARTED, checked, without_hydra
 from minuteloop.mistakes import is_mistake, one_line
+from minuteloop.schema import ConfigError
 
 # Hydra 1.4 deprecates version_base and wants to be told what a config may call
 CALLBACKS = ["minuteloop.command.RefuseBadConfig", "minuteloop.multirun.Sweep"]
@@ -54,7 +55,10 @@ def _job(cfg: DictConfig) -> float | None:
         return multirun.cell(cfg, settings)
     from minuteloop.run import train
 
-    record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
+    try:
+        record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")  # Hydra would say the overrides too
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     return record["metrics"].get("val/acc")

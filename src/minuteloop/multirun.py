@@ -49,6 +49,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook. Ends the program with one line where a cell's config is wrong."""
+        Sweep.folder = Path(config.hydra.sweep.dir)
         cells = _cells(config)
         for number, words in enumerate(cells, start=1):
             try:
@@ -59,7 +60,6 @@ class Sweep(Callback):
                     raise
                 which = f"cell {number} of {len(cells)} ({' '.join(words)}): " if len(cells) > 1 else ""
                 sys.exit(f"error: {which}{one_line(error, CONF)}")
-        Sweep.folder = Path(config.hydra.sweep.dir)
         (self.folder / STOP).unlink(missing_ok=True)
         signal.signal(signal.SIGINT, _stop)
 
@@ -193,6 +193,8 @@ def end() -> int:
     stopped = (folder / STOP).exists()
     (folder / STOP).unlink(missing_ok=True)
     found = sweep.cells(folder)
+    if not found:
+        return 1
     text = sweep.table(found, folder)
     (folder / "table.md").write_text(text)
     _say(text)

@@ -70,7 +70,7 @@ def table(cells: list[Cell], sweep: Path) -> str:
     """
     common = set.intersection(*(set(cell.overrides) for cell in cells)) if len(cells) > 1 else set()
     rows = [("cell", "val/acc", "training", "status", "folder")]
-    groups: dict[str, list[dict]] = {}
+    groups: dict[str, dict[Path, dict]] = {}
     for cell in cells:
         record = cell.record() or {"status": "", "metrics": {}, "seconds": {"train": 0.0}}
         reused = cell.folder.parent != sweep and ", reused"
@@ -84,15 +84,16 @@ def table(cells: list[Cell], sweep: Path) -> str:
             )
         )
         seedless = [word for word in cell.overrides if not word.startswith("seed=")]
-        groups.setdefault(" ".join(word for word in seedless if word not in common) or "all", []).append(record)
+        group = " ".join(word for word in seedless if word not in common) or "all"
+        groups.setdefault(group, {})[cell.folder] = record  # a run that stands for two cells counts once
     lines = [f"## {sweep.name}", ""]
     if common:
         lines += [f"All with `{cells[0].words([w for w in cells[0].overrides if w not in common])}`.", ""]
     lines += _markdown(rows)
-    if len(groups) < len(cells):
+    if any(len(records) > 1 for records in groups.values()):
         rows = [("over seeds", "val/acc", "n", "training")]
         for words, records in groups.items():
-            done = [record for record in records if record["status"] == "finished"]
+            done = [record for record in records.values() if record["status"] == "finished"]
             seconds = f"{statistics.mean(record['seconds']['train'] for record in done):.1f} s" if done else "-"
             of = f" of {len(records)}" if len(done) < len(records) else ""
             rows.append((words, _percent([r["metrics"].get("val/acc") for r in done]), f"{len(done)}{of}", seconds))
