@@ -171,11 +171,22 @@ def test_ctrl_c_stops_the_sweep_after_the_running_cell_saved_itself(tmp_path, la
     assert not list(tmp_path.glob("runs/*/stop")) and len(list(tmp_path.glob("runs/*/*/log.txt"))) == 1
 
 
+def test_ctrl_c_is_not_lost_on_a_cell_that_is_just_starting_in_a_worker(tmp_path):
+    (tmp_path / "stop").touch()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        config = minuteloop.compose([*QUICK, "budget=100000steps"])
+        told = multirun._train_apart(config, tmp_path / "cell", tmp_path / "stop")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert told == "code 130"
+
+
 def test_a_killed_sweep_takes_its_cell_along_and_is_restarted_with_the_same_command(tmp_path):
     sizes = "recipe.batch_size=64,32"
     command = [sys.executable, str(ROOT / "train.py"), "-m", *QUICK, sizes, "budget=8ep"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        wait_for(lambda: len(list(tmp_path.glob("runs/*/*/config.yaml"))) == 2)
+        wait_for(lambda: len(list(tmp_path.glob("runs/*/*/metrics.csv"))) == 2)
         process.kill()
     (second,) = tmp_path.glob("runs/*/*-1")
     time.sleep(1)

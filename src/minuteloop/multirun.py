@@ -131,7 +131,8 @@ def _settle(here: Cell, config: Config, root: Path) -> None:
             here.folder = here.folder.with_name(f"{here.folder.name}-again")
         here.error = "killed before it left a record"
         here.save(root)  # what stands there should this process die too
-        here.error = f"ended before it left a record, {_train_apart(config, here.folder, root / STOP)}"
+        ended = _train_apart(config, here.folder, root / STOP)
+        here.error = NOT_RUN if (root / STOP).exists() else f"ended before it left a record, {ended}"
 
 
 def _finished_before(root: Path, config: Config) -> Path | None:
@@ -149,22 +150,24 @@ def _train_apart(config: Config, folder: Path, stop: Path) -> str:
     """
     multiprocessing.set_start_method("forkserver", force=True)  # in joblib's workers it is a word that children miss
     multiprocessing.set_forkserver_preload(HEAVY)
-    process = multiprocessing.Process(target=_train, args=(config, folder))
+    process = multiprocessing.Process(target=_train, args=(config, folder, stop))
     process.start()
     asked = False
     try:
         while process.exitcode is None:
             process.join(0.2)
             if stop.exists() and not asked:
-                os.kill(process.pid, signal.SIGINT)
                 asked = True
+                with contextlib.suppress(ProcessLookupError):  # it just ended
+                    os.kill(process.pid, signal.SIGINT)
     finally:
         process.kill()  # if it is still there
     return f"by {signal.Signals(-process.exitcode).name}" if process.exitcode < 0 else f"code {process.exitcode}"
 
 
-def _train(config: Config, folder: Path) -> None:
+def _train(config: Config, folder: Path, stop: Path) -> None:
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker hands on that it ignores it
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:
@@ -175,7 +178,11 @@ def _train(config: Config, folder: Path) -> None:
     from minuteloop.run import train
 
     try:
+        if stop.exists():
+            sys.exit(130)
         train(config, folder)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception:
         with (folder / "log.txt").open("a") as log:
             traceback.print_exc(file=log)
