@@ -32,6 +32,8 @@ def test_the_readmes_commands_compose():
         words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)]
         if "-m" in words:
             words = [re.sub(r"range\((\d+).*|,.*", r"\1", word) for word in words if word != "-m"]
+        if "-cd" in words and "-cn" not in words:
+            continue  # a folder of the reader's own: test_user_folder.py
         if "-cn" in words:
             assert (ROOT / words[words.index("-cd") + 1] / f"{words[words.index('-cn') + 1]}.yaml").exists()
             continue
