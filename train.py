@@ -1,6 +1,6 @@
 """python train.py arch=convnext recipe=deit"""
 
-from minuteloop.build import main
+from minuteloop.command import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,7 @@
 """Configs compose; mistakes are refused in one line that names the key and the nearest valid choice."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from minuteloop import build, compose
+from minuteloop import build, command, compose
 from minuteloop.schema import Config, ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ def test_mistake_is_one_line_that_names_it(mistake, capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", mistake])
     with pytest.raises(SystemExit) as stop:
-        build.main()
+        command.main()
     told = str(stop.value)
     assert told.startswith("error: ") and "\n" not in told
     assert all(part in told for part in MISTAKES[mistake]), told
@@ -93,8 +94,7 @@ def test_every_file_composes(file):
     group, word = file.parent.name, file.stem
     listed = group in ("modernization", "ingredient")
     override = f"{group}=[{word}]" if listed else f"{group}={word}"
-    # an optimizer's fields are its own, so that one only goes where a recipe already has it
-    config = compose(["arch=resnet", f"recipe={'plain' if word == 'sgd' else 'deit'}", override])
+    config = compose(["arch=resnet", override] if group == "recipe" else ["arch=resnet", "recipe=deit", override])
     if group == "modernization":
         assert word in config.arch.applied
     elif not listed and group not in ("arch",):
@@ -123,6 +123,61 @@ def test_an_ingredient_can_be_taken_out_and_put_in():
     off = compose(["recipe=deit", "recipe.batch.mixup=null"]).recipe
     assert "recipe.batch.mixup" not in dict(build.ingredient_nodes(off))
     assert "mixup" in compose(["recipe=plain", "ingredient=[mixup]"]).recipe.batch
+
+
+SGD = {"_target_": "minuteloop.recipe.optimizer.SGD", "lr": 0.1, "per_images": 128, "momentum": 0.9, "nesterov": True}
+
+
+def optimizer(*overrides, **source):
+    return compose(overrides, **source).recipe.optimizer
+
+
+def test_an_ingredient_replaces_its_slot_whole():
+    assert optimizer("recipe=plain") == SGD
+    assert optimizer("recipe=deit", "ingredient=[sgd]") == SGD
+    assert optimizer("recipe=plain", "ingredient=[adamw]") == optimizer("recipe=deit")
+    assert optimizer("recipe=deit", "ingredient=[sgd]", "recipe.optimizer.momentum=0.8") == SGD | {"momentum": 0.8}
+    assert optimizer("recipe=deit", "ingredient=[sgd]", "recipe.optimizer={momentum: 0.8}") == SGD | {"momentum": 0.8}
+
+
+@pytest.mark.parametrize(
+    "word", ["recipe.optimizer.betas=[0.8,0.9]", "+recipe.optimizer.moment=0.8", "recipe.optimizer={eps: 0.1}"]
+)
+def test_a_field_that_went_with_its_ingredient_cannot_be_set(word):
+    with pytest.raises(ConfigError, match=r"recipe\.optimizer\.(betas|moment|eps): SGD has no such field"):
+        compose(["recipe=deit", "ingredient=[sgd]", word])
+
+
+@pytest.fixture
+def layered(tmp_path):
+    """Files that set an optimizer's fields before and after the ingredient."""
+    for name, text in {
+        "recipe/before": "defaults: [deit, _self_]\noptimizer: {betas: [0.7, 0.8], lr: 0.3}\n",
+        "recipe/after": "defaults: [deit, {/ingredient: [sgd]}, _self_]\noptimizer: {momentum: 0.5}\n",
+        "recipe/wrong": "defaults: [deit, {/ingredient: [sgd]}, _self_]\noptimizer: {betas: [0.5, 0.5]}\n",
+        "ingredient/short": f"# @package recipe.optimizer\n_target_: {SGD['_target_']}\nnesterov: false\n",
+        "study": "defaults: [config, override ingredient: [sgd], _self_]\nrecipe: {optimizer: {momentum: 0.7}}\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    return {"config_dir": str(tmp_path)}
+
+
+def test_what_is_set_before_an_ingredient_goes_and_what_is_set_after_it_stays(layered):
+    assert optimizer("recipe=before", **layered)["betas"] == [0.7, 0.8]
+    assert optimizer("recipe=before", "ingredient=[sgd]", **layered) == SGD
+    assert optimizer("recipe=after", **layered) == SGD | {"momentum": 0.5}
+    assert optimizer("recipe=after", "ingredient=[adamw]", **layered) == optimizer("recipe=deit")
+    assert optimizer(config_name="study", **layered) == SGD | {"momentum": 0.7}
+    assert optimizer("ingredient=[short]", **layered) == {"_target_": SGD["_target_"], "nesterov": False}
+    for wrong in ({"overrides": ["recipe=wrong"]}, {"overrides": ["ingredient=[adamw]"], "config_name": "study"}):
+        with pytest.raises(ConfigError, match="has no such field"):
+            compose(**wrong, **layered)
+
+
+def test_two_ingredients_of_one_slot_are_not_listed_together():
+    with pytest.raises(ConfigError, match=r"adamw and sgd are both a recipe\.optimizer"):
+        compose(["ingredient=[adamw,sgd]"])
 
 
 def test_steps_that_undo_each_other_are_refused(tmp_path):
@@ -172,7 +227,7 @@ def test_shell_completion_answers(tmp_path):
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={"COMP_LINE": "python train.py arch=conv", "COMP_POINT": "26"},
+        env=os.environ | {"COMP_LINE": "python train.py arch=conv", "COMP_POINT": "26"},
     )
     assert done.stdout.split() == ["arch=convnext"]
 

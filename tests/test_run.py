@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 import minuteloop
-from minuteloop import build
+from minuteloop import build, command
 from minuteloop.run import train
 
 ROOT = Path(__file__).parents[1]
@@ -195,6 +195,17 @@ def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path):
     assert "runs" in done.stderr
 
 
+def test_a_mistake_that_only_the_run_sees_is_one_line_too(here, monkeypatch, capsys):
+    def refused(*_):
+        raise minuteloop.schema.ConfigError("device=cuda: no such device")
+
+    monkeypatch.setattr(RUN, "train", refused)
+    monkeypatch.setattr(sys, "argv", ["train.py", *QUICK])
+    with pytest.raises(SystemExit, match="error: device=cuda: no such device"):
+        command.main()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_wandb_that_dies_on_the_way_costs_a_warning_and_not_the_run(here, monkeypatch):
     import wandb
 
@@ -251,19 +262,6 @@ def test_ctrl_c_evaluates_and_saves(tmp_path):
     assert record["status"] == "interrupted" and "test/acc" in record["metrics"]
     assert (tmp_path / "stopped/model.safetensors").exists()
     assert "interrupted: evaluating and saving" in told
-
-
-def test_multirun_gives_each_cell_a_folder_of_its_own(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "-m", *QUICK, "budget=2steps", "arch=resnet18,convnext", "seed=0,1"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    records = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*/result.json")]
-    cells = {(record["config"]["arch"]["name"], record["seed"]) for record in records}
-    assert len(records) == 4 and len(cells) == 4
 
 
 def test_wandb_offline_holds_config_curves_and_summary(here):

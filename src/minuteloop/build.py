@@ -1,15 +1,15 @@
 """Compose a config with Hydra, check what was composed, and make the ingredients that it names.
 
-Hydra is known here and, for its errors, in mistakes.py; no torch is imported, so that a mistake is reported at once.
+Command line and Python come through here; no torch is imported, so that a mistake is reported at once.
 """
 
 import dataclasses
 import importlib
 import inspect
-import os
 import secrets
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,14 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from minuteloop import schema
-from minuteloop.mistakes import in_one_line, one_line, refuse_hidden
-from minuteloop.nets.blueprint import resolve
+from minuteloop import deltas, schema
+from minuteloop.mistakes import is_mistake, one_line, refuse_hidden
 from minuteloop.recipe import STAGES, Ingredients
 from minuteloop.resume import folder_for
-from minuteloop.schema import TRAIN_IMAGES, Config, ConfigError, flat, nearest
+from minuteloop.schema import TRAIN_IMAGES, Config, ConfigError, nearest
 
 # a wheel carries conf/ inside the package, a checkout beside src/
 PACKAGE = Path(__file__).parent
@@ -41,9 +36,8 @@ CONF = next(folder for folder in (PACKAGE / "conf", PACKAGE.parents[1] / "conf")
 STARTED = time.perf_counter()  # of a command line: the first import of the package
 IMAGE_SIZE = 32  # side in pixels, of every dataset
 
-# Hydra 1.4 deprecates version_base and wants to be told what a config may call; its OmegaConf renames a function
+# Hydra 1.4 has no version_base and wants to be told what a config may call; its OmegaConf renames a function
 HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
-MAIN = {"execution_whitelist": ["minuteloop.build.RefuseBadConfig"]} if HYDRA_1_4 else {"version_base": "1.3"}
 register_resolver = OmegaConf.register_resolver if HYDRA_1_4 else OmegaConf.register_new_resolver
 
 ConfigStore.instance().store(name="schema", node=Config)
@@ -51,43 +45,6 @@ register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
 
 
 # --- compose ----------------------------------------------------------------------------------------------------
-
-
-def main() -> None:
-    """The command line: compose, check, train. A user's mistake ends it with one line and exit code 1."""
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
-    with in_one_line(CONF):
-        hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
-
-
-def _job(cfg: DictConfig) -> float | None:
-    from minuteloop.run import train
-
-    settings = HydraConfig.get()
-    asked, folder = _checked(cfg, settings), Path(settings.runtime.output_dir)
-    if settings.mode == RunMode.RUN:
-        with in_one_line(CONF):  # Hydra would put one of its own before it
-            record = train(asked, folder, STARTED)
-    else:
-        made, folder = folder, folder_for(asked, folder, Path(settings.sweep.dir).parent, "*/*")
-        if folder != made:
-            made.rmdir()
-        record = train(asked, folder)
-    if record["status"] == "interrupted":
-        sys.exit(130)  # as a shell reports SIGINT
-    return record["metrics"].get("val/acc")
-
-
-class RefuseBadConfig(Callback):
-    """Refuses a config before Hydra makes the run's folder."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        try:
-            folder = folder_for(_checked(_without_hydra(config), config.hydra), Path(config.hydra.run.dir))
-            with read_write(config.hydra.run):
-                config.hydra.run.dir = str(folder)
-        except (ConfigError, OmegaConfBaseException) as error:
-            sys.exit(f"error: {one_line(error, CONF)}")  # Hydra turns any other exception of a callback into a warning
 
 
 def compose(
@@ -98,8 +55,8 @@ def compose(
 ) -> Config:
     """The checked config for command-line `overrides`, from Python.
 
-    `config_dir` is a folder searched beside conf/, as `-cd` on the command line; the arch is checked for images of
-    side `image_size` (pixels). Raises ConfigError.
+    `config_dir` is a folder searched beside conf/ and, for the classes that it names, on sys.path, as `-cd` on the
+    command line; the arch is checked for images of side `image_size` (pixels). Raises ConfigError.
     """
     return _compose(list(overrides), config_name, config_dir, image_size)[0]
 
@@ -119,6 +76,8 @@ def _compose(
         version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))
     if config_dir:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"config_dir={config_dir}: there is no such folder")
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -127,8 +86,10 @@ def _compose(
         cfg = hydra.compose(config_name, overrides=overrides, return_hydra_config=True)
         settings = cfg.hydra
         OmegaConf.resolve(settings.run)
-        return _checked(_without_hydra(cfg), settings, image_size), settings
-    except (HydraException, OmegaConfBaseException) as error:
+        return checked(without_hydra(cfg), settings, image_size), settings
+    except Exception as error:
+        if not is_mistake(error):
+            raise
         raise ConfigError(one_line(error, CONF)) from error
     finally:
         GlobalHydra.instance().hydra = previous
@@ -142,14 +103,19 @@ def typed(content: dict) -> Config:
         raise ConfigError(f"the record's config: {one_line(error, CONF)}") from error
 
 
-def _without_hydra(cfg: DictConfig) -> DictConfig:
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """A composed config without Hydra's own node."""
     return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
 
 
-def _checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
+def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
     """The typed config, or ConfigError: key rules, ingredients, and steps that hold and change something."""
     refuse_hidden(settings, CONF)
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), cfg))
+    _open_folders(settings)
+    cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
+    files = deltas.Files(settings)
+    deltas.replace_slots(cfg, files)
+    config = OmegaConf.to_object(cfg)
     schema.check(config)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
@@ -158,65 +124,19 @@ def _checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE
         raise ConfigError(
             f"recipe.batch_size={config.recipe.batch_size}: {config.data.name} less data.holdout has {left} images"
         )
-    _check_steps(cfg, config, settings, image_size)
+    deltas.check_steps(cfg, config, files, image_size)
     return config
 
 
-# --- modernization steps ----------------------------------------------------------------------------------------
-
-
-def _check_steps(cfg: DictConfig, config: Config, settings: DictConfig, image_size: int) -> None:
-    """A listed step must hold and must change something; a step of the arch may be replaced, which is recorded.
-
-    Rewrites `config.arch.applied` and `.replaced`. Raises ConfigError.
-    """
-    overrides = [*settings.overrides.hydra, *settings.overrides.task]
-    loader = GlobalHydra.instance().config_loader()
-    defaults = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN).defaults
-    found = [entry for entry in defaults if (entry.config_path or "").startswith("modernization/")]
-    deltas = {entry.config_path: flat(_read(settings, entry.config_path)) for entry in found}
-    listed = [entry.config_path for entry in found if not (entry.parent or "").startswith("arch/")]
-    final = flat(OmegaConf.to_container(cfg.arch))
-
-    for step in listed:
-        for key, value in deltas[step].items():
-            if final.get(key) != value:
-                others = [_word(other) for other in listed if deltas[other].get(key, value) != value]
-                by = f" (step {others[-1]})" if others else ""
-                raise ConfigError(f"step {_word(step)} sets arch.{key}={value}, but it ends as {final.get(key)}{by}")
-    for step in deltas.keys() - listed:
-        for key, value in deltas[step].items():
-            if final.get(key) != value:
-                by = [_word(other) for other in listed if key in deltas[other]] or [f"arch.{key}={final.get(key)}"]
-                config.arch.applied.pop(_word(step), None)
-                config.arch.replaced[_word(step)] = by[-1]
-    text = resolve(config.arch, config.size, image_size, 10).text()
-    if listed:
-        plain = [word for word in overrides if not word.startswith("modernization=")]
-        base = loader.load_configuration(settings.job.config_name, [*plain, "modernization=[]"], RunMode.RUN)
-        before = flat(OmegaConf.to_container(base.arch))
-        for step in listed:
-            others = {key for other in listed if other != step for key in deltas[other]}
-            without = OmegaConf.merge(cfg.arch)
-            for key in deltas[step].keys() - others:
-                OmegaConf.update(without, key, before.get(key))
-            idle = resolve(OmegaConf.to_object(without), config.size, image_size, 10).text() == text
-            if idle or listed.count(step) > 1:
-                raise ConfigError(f"step {_word(step)} changes nothing here; take it out of modernization=[...]")
-
-
-def _word(config_path: str) -> str:
-    return config_path.rpartition("/")[2]
-
-
-def _read(settings: DictConfig, config_path: str) -> dict:
-    """What a step's file sets in arch."""
+def _open_folders(settings: DictConfig) -> None:
+    """Makes the classes in a folder given with -cd importable; a file there that conf/ would hide is refused."""
     for source in settings.runtime.config_sources:
-        file = Path(source.path) / f"{config_path}.yaml"
-        if source.schema == "file" and file.is_file():
-            node = OmegaConf.to_container(OmegaConf.load(file))
-            return {key: value for key, value in node.items() if key not in ("applied", "defaults")}
-    raise ConfigError(f"{config_path}.yaml: a step has to be a file in conf/ or in a folder given with -cd")
+        if source.provider == "command-line":
+            if source.path not in sys.path:
+                sys.path.append(source.path)
+            for file in Path(source.path).glob("*/*.yaml"):
+                if (CONF / file.parent.name / file.name).exists():
+                    raise ConfigError(f"{file}: conf/ has this name too and is searched first; give yours another")
 
 
 # --- ingredients ------------------------------------------------------------------------------------------------
@@ -250,6 +170,8 @@ def ingredient(node: Any, where: str) -> Any:
         raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:  # of a user's __post_init__
+        raise ConfigError(f"{where}: {_told(error)}") from error
     schema.check(made, where + ".")
     if where.startswith("recipe.batch.") and getattr(made, "stage", None) not in STAGES:
         raise ConfigError(f"{where}: {cls.__name__}.stage has to be one of {', '.join(STAGES)}")
@@ -278,8 +200,16 @@ def _import(target: str, where: str) -> type:
     module, _, name = str(target).rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{where}._target_={target}: cannot be imported ({error})") from error
+    except Exception as error:  # a user's file can raise anything
+        raise ConfigError(f"{where}._target_={target}: cannot be imported ({_told(error)})") from error
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
         raise ConfigError(f"{where}._target_={target}: not a dataclass, so its fields cannot be checked")
     return cls
+
+
+def _told(error: Exception) -> str:
+    """The error in one line, with the file and line of a user's code that raised it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    ours = last.filename.startswith((str(PACKAGE), "<frozen", importlib.__file__))
+    return text if ours else f"{text}; {last.filename}, line {last.lineno}"

@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
 import resource
@@ -14,9 +15,10 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from minuteloop.plan import parse_budget
-from minuteloop.schema import Config, ConfigError
+from minuteloop.schema import Config, ConfigError, Recipe, flat
 
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "numpy")
 
@@ -51,11 +53,14 @@ def idle_cores(seconds: float = 0.1) -> float:
 
 
 def free_threads() -> int:
-    """Torch's default, or fewer where others keep cores busy.
+    """Torch's default, or fewer where others keep cores busy and nobody has divided them with OMP_NUM_THREADS.
 
-    On two cores beside one busy process a ConvNeXt step takes 2 to 4 times longer with two threads, which wait for a
-    core at every barrier, than with one.
+    A launcher of parallel jobs (joblib) gives each its share of the cores in that variable. On two cores beside one
+    busy process a ConvNeXt step takes 2 to 4 times longer with two threads, which wait for a core at every barrier,
+    than with one.
     """
+    if "OMP_NUM_THREADS" in os.environ:
+        return default_threads()
     return max(1, min(default_threads(), round(idle_cores())))
 
 
@@ -136,17 +141,31 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
+def code(recipe: Recipe) -> dict:
+    """The package's version, a hash of its source and, in a git checkout, its commit and whether files differ.
+
+    The hash takes in the Python files beside each of the recipe's classes that is not the package's.
+    """
+    found, source = _package()
+    source = source.copy()
+    targets = (value for key, value in flat(dataclasses.asdict(recipe)).items() if key.endswith("._target_"))
+    modules = {target.rpartition(".")[0] for target in targets if target and not target.startswith("minuteloop.")}
+    for folder in sorted({Path(importlib.util.find_spec(module).origin).parent for module in modules}):
+        for file in sorted(folder.glob("*.py")):
+            source.update(file.read_bytes())
+    return found | {"hash": source.hexdigest()[:16]}
+
+
 @functools.cache
-def code() -> dict:
-    """The package's version, a hash of its source and, in a git checkout, its commit and whether files differ."""
+def _package() -> tuple[dict, Any]:
     package = Path(__file__).parent
     source = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(package.rglob("*.py"))))
-    found = {"version": metadata.version("minuteloop"), "hash": source.hexdigest()[:16], "commit": None, "dirty": None}
+    found = {"version": metadata.version("minuteloop"), "hash": "", "commit": None, "dirty": None}
     checkout = Path(__file__).parents[2]
     if (checkout / ".git").exists():
         found["commit"] = _git(checkout, "rev-parse", "HEAD")
         found["dirty"] = bool(_git(checkout, "status", "--porcelain", "--untracked-files=no"))
-    return found
+    return found, source
 
 
 def _git(folder: Path, *command: str) -> str | None:

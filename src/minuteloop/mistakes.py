@@ -11,6 +11,7 @@ from pathlib import Path
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from minuteloop.schema import Config, ConfigError, flat, nearest
 
@@ -25,28 +26,37 @@ DISK_ERRORS = {
     errno.ENOTDIR,
     errno.EROFS,
 }
+# the groups whose files change keys elsewhere, and where
+PACKAGES = {"modernization": "arch", "ingredient": "recipe.SLOT"}
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether one line is all that a user needs: what ConfigError, Hydra, YAML, a diverged loss or a disk says."""
+    if isinstance(error, ConfigError | HydraException | OmegaConfBaseException | YAMLError | FloatingPointError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in DISK_ERRORS
+    trace = error.__traceback__
+    while trace.tb_next:
+        trace = trace.tb_next
+    # Hydra refuses some values with a bare ValueError
+    return isinstance(error, ValueError) and trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 @contextlib.contextmanager
 def in_one_line(conf: Path) -> Iterator[None]:
-    """Ends the process with exit code 1 and one line where the user or the disk is at fault; other errors pass."""
+    """Ends the process with exit code 1 and one line where something `is_mistake`; other errors pass."""
     try:
         yield
-    except (ConfigError, HydraException, OmegaConfBaseException, FloatingPointError) as error:
-        sys.exit(f"error: {one_line(error, conf)}")
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:
-            raise
-        sys.exit(f"error: {error}")
-    except ValueError as error:
-        if not _raised_by_hydra(error):
+    except Exception as error:
+        if not is_mistake(error):
             raise
         sys.exit(f"error: {one_line(error, conf)}")
 
 
 def one_line(error: BaseException, conf: Path) -> str:
     """What is wrong, in which file or key, and the nearest valid choice: a file of `conf`, or a key beside."""
-    if isinstance(error, ConfigError):
+    if isinstance(error, ConfigError | OSError | FloatingPointError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, word = error.missing_cfg_file.rpartition("/")
@@ -55,36 +65,32 @@ def one_line(error: BaseException, conf: Path) -> str:
             return f"there is no config {word}.yaml here or in conf/{nearest(word, options)}"
         return f"{group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
     causes = [error]
-    while causes[-1].__cause__ is not None:
-        causes.append(causes[-1].__cause__)
-    told = dict.fromkeys(_sentence(cause) for cause in causes)
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    told = [_sentence(causes[0])]
+    told += [text for text in dict.fromkeys(map(_sentence, causes[1:])) if text not in told[0]]
     return ": ".join(told) + _nearest_key(causes[-1], conf)
 
 
 def _sentence(error: BaseException) -> str:
     """The message without the lines that repeat it, name types or list search paths."""
     text = re.split(r"\n(?:To append|Config search|See https|\s+full_key)", str(error))[0]
+    text = re.sub(r"^In '([^']+)': \w+ raised while composing config:", r"\1.yaml:", text)
     return " ".join(text.split()).rstrip(".")
 
 
 def _nearest_key(error: BaseException, conf: Path) -> str:
     """The nearest legal key to the one that an error of Hydra's or OmegaConf's names."""
     if isinstance(error, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(error.parent_node):
-        groups = ("modernization", "ingredient") if OmegaConf.get_type(error.parent_node) is Config else ()
+        groups = PACKAGES if OmegaConf.get_type(error.parent_node) is Config else {}
+        if error.key in groups:
+            return f" (a file in {error.key}/ begins with '# @package {groups[error.key]}')"
         return nearest(error.key, [*error.parent_node, *groups])
     if found := re.search(r"from config\. '[\w.]*?(\w+)' does not exist", str(error)):
         return nearest(
             found[1], [*(file.stem for file in conf.glob("ingredient/*.yaml")), *flat(dataclasses.asdict(Config()))]
         )
     return ""
-
-
-def _raised_by_hydra(error: BaseException) -> bool:
-    """Whether an error comes from Hydra's own code, which refuses some values with a bare ValueError."""
-    trace = error.__traceback__
-    while trace.tb_next:
-        trace = trace.tb_next
-    return trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
 
 
 def refuse_hidden(settings: DictConfig, conf: Path) -> None:

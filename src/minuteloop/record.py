@@ -44,7 +44,7 @@ class Record:
             "config": {},
             "asked": {},
             "config_hash": config_hash(asked),
-            "code": host.code(),
+            "code": host.code(asked.recipe),
             "host": {},
             "versions": host.versions(),
             "plan": {},
