@@ -56,7 +56,8 @@ def in_one_line(conf: Path) -> Iterator[None]:
 
 def one_line(error: BaseException, conf: Path) -> str:
     """What is wrong, in which file or key, and the nearest valid choice: a file of `conf`, or a key beside."""
-    if isinstance(error, ConfigError | OSError | FloatingPointError):
+    is_ours = isinstance(error, ConfigError | OSError | FloatingPointError)
+    if is_ours and not isinstance(error, HydraException):  # some of which are OSErrors
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, word = error.missing_cfg_file.rpartition("/")

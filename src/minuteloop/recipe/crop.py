@@ -13,7 +13,7 @@ class Crop:
     """Pads and cuts each image at its own place (DeiT, datasets.py: at 32 pixels, padding 4 with black)."""
 
     padding: int = number(4, 0, 32, "a number of pixels", whole=True)
-    fill: str = words("black", "reflect")  # reflect: Jordan 2024, released code
+    fill: str = words("black", "reflect")
     stage: ClassVar[str] = "pixels"
 
     def __call__(self, images, targets):
@@ -34,6 +34,14 @@ class Crop:
         # every run of `width` pixels as a row of a view whose rows overlap: one copy for each line of each crop
         runs = padded.as_strided((len(padded) - width + 1, width), (1, 1))
         return runs.index_select(0, (lines * across + left).flatten()).view_as(images), targets
+
+
+@dataclass
+class Translate(Crop):
+    """Moves each image by up to `padding` pixels; what comes in is reflected (Jordan 2024, released code)."""
+
+    padding: int = number(2, 0, 31, "a number of pixels", whole=True)
+    fill: str = words("reflect", "black")
 
 
 def reflecting(length, padding, device):
