@@ -401,6 +401,11 @@ def test_nothing_in_the_deit_recipe_waits_for_the_device():
         SAMPLE[SAMPLE > 3]
 
 
+def test_prob_0_changes_nothing():
+    for policy in (RandAugment(prob=0.0), TrivialAugment(prob=0.0)):
+        assert torch.equal(policy(SAMPLE[:30], None)[0], SAMPLE[:30])
+
+
 @pytest.mark.gpu
 def test_the_deit_recipe_replays_as_a_cuda_graph():
     module, images, labels = deit_module().cuda(), SAMPLE[:64].cuda(), torch.arange(64).cuda() % 10

@@ -6,6 +6,8 @@ The arithmetic is Pillow's, with its rounding, so that published policies mean t
 from __future__ import annotations
 
 import math
+from functools import reduce
+from operator import iadd
 
 # --- point operations: a table of 256 values an image and channel -----------------------------------------------
 
@@ -61,7 +63,7 @@ def contrast(images, factor):
     import torch
 
     total = gray(images).flatten(1).sum(1)
-    pixels = images[0, 0].numel()
+    pixels = images.shape[2] * images.shape[3]
     mean = ((2 * total + pixels) // (2 * pixels)).view(-1, 1, 1)
     return look_up(images, _blend(mean, _values(images, torch.float32), factor.view(-1, 1, 1)))
 
@@ -150,10 +152,11 @@ def warp(images, interpolation, fill, *, rotate=None, shear_x=None, shear_y=None
     from_y = _moved(from_y, x, shear_y, translate_y)
     columns, across, beside = _taps(x, from_x, interpolation, width)
     rows, down, above = _taps(y, from_y, interpolation, height)
-    taken = (rows[:, :, None] * width + columns[:, None]).view(n, 1, -1).expand(-1, channels, -1)
-    pixels = images.flatten(2).float().gather(2, taken).view(n, channels, -1, height, width)
+    taps = rows.shape[1] * columns.shape[1]
+    taken = (rows[:, :, None] * width + columns[:, None]).view(n, 1, taps * height * width).expand(-1, channels, -1)
+    pixels = images.flatten(2).float().gather(2, taken).view(n, channels, taps, height, width)
     pixels.mul_((down[:, :, None] * across[:, None]).flatten(1, 2)[:, None])
-    warped = sum(pixels.unbind(2)).add_(CUT).clamp_(0, 255).byte()
+    warped = reduce(iadd, pixels.unbind(2)).add_(CUT).clamp_(0, 255).byte()
     outside = (beside | above).byte()
     warped.mul_(1 - outside[:, None])
     for channel, value in enumerate(fill):
