@@ -435,6 +435,8 @@ def test_a_folder_that_cannot_be_resumed_is_refused_in_one_line(here, whole, mon
 def test_other_code_is_told_in_the_record(here, monkeypatch):
     stop(monkeypatch, "hydra.run.dir=mine", step=2)
     before = read(here / "mine")["code"]["hash"]
-    monkeypatch.setattr(minuteloop.host, "code", lambda: {"version": "9", "hash": "new", "commit": None, "dirty": None})
+    code = {"version": "9", "hash": "new", "commit": None, "dirty": None}
+    monkeypatch.setattr(minuteloop.host, "code", lambda: code)
     assert minuteloop.run([*OPTIONS, "resume=mine"])["code"]["hash"] == f"{before}+new"
+    assert code["hash"] == "new", "the next run's is its own"
     assert "attempt 2; the code has changed since" in (here / "mine/log.txt").read_text()
