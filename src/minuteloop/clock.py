@@ -56,7 +56,7 @@ class Clock(pl.Callback):
 
     def on_validation_start(self, trainer, *_) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
-            self.lap("train")
+            self.lap("setup" if trainer.sanity_checking else "train")
 
     def on_validation_end(self, *_) -> None:
         self.lap("eval")

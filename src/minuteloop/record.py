@@ -67,7 +67,8 @@ class Record:
             self.frozen["data"] = earlier["config"]["data"] | {"root": self.asked.data.root}
         code = self.content["code"]
         if code["hash"] not in earlier["code"]["hash"].split("+"):
-            code["hash"] = f"{earlier['code']['hash']}+{code['hash']}"  # of neither alone
+            both = f"{earlier['code']['hash']}+{code['hash']}"  # made by neither alone
+            self.content["code"] = code | {"hash": both}
 
     @property
     def checkpoint(self) -> Path:
