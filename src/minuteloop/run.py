@@ -49,6 +49,8 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
 
 def _train(record: Record, say: Callable[[str], None]) -> None:
     host.prepare()
+    if record.asked.logger.name == "wandb":
+        host.prepare_wandb()
     import pytorch_lightning as pl
 
     from minuteloop.data.cifar import load
@@ -99,7 +101,7 @@ def _train(record: Record, say: Callable[[str], None]) -> None:
 def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
     from safetensors.torch import save
 
-    from minuteloop import loggers
+    from minuteloop import loggers, pictures
     from minuteloop.clock import Clock, Interrupt, Progress
 
     config, plan = record.config, module.plan
@@ -125,12 +127,14 @@ def _fit(record: Record, module, data, say: Callable[[str], None]) -> None:
         record.lap("eval")
         status = "overrun" if clock.overrun else "interrupted" if interrupt.asked else "finished"
         record.finish(status, steps)
+        if config.logger.pictures:
+            pictures.draw(record, module, data.dataset, say)
         if clock.is_late:
             asked = f"{plan.seconds_asked:g} s asked"
             say(f"warning: training took {clock.seconds:.1f} s of {asked}; was the machine busy?")
     finally:
         if wandb:
-            wandb.finish(record.content)
+            wandb.finish(record)
     record.lap("log")
     record.save()
 
