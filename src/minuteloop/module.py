@@ -49,7 +49,7 @@ class Classifier(pl.LightningModule):
         )
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}/") for split in ("val", "test")})
         self.train_loss = None  # sum over the steps since the last log, on the device
-        self.first_batch = None  # (images, targets) of some of the first batch, augmented; on the device
+        self.first_batch = None  # (images, targets) that it was first trained on, on the device
         self.test_logits: list[Tensor] = []  # [N,K] of each batch of the last test, on the device
 
     def forward(self, images: Tensor) -> Tensor:

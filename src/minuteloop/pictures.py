@@ -1,6 +1,6 @@
 """What a run looks like: PNGs drawn at its end, from numbers that it has anyway.
 
-Images are float [N,3,H,W] in [0, 1]. Figures are matplotlib's, without pyplot, so that nothing global changes.
+Images are [N,3,H,W]. Figures are matplotlib's, without pyplot, so that nothing global changes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def draw(record: Record, module, dataset, say: Callable[[str], None]) -> None:
 
         return torch.cat(module.test_logits).softmax(1).cpu().numpy()
 
-    def first_batch() -> tuple[np.ndarray, np.ndarray]:
+    def training_batch() -> tuple[np.ndarray, np.ndarray]:
         images, targets = (tensor.float() for tensor in module.first_batch)
         images = (images * module.std + module.mean) / 255
         return images.clip(0, 1).cpu().numpy(), targets.cpu().numpy()
@@ -42,11 +42,11 @@ def draw(record: Record, module, dataset, say: Callable[[str], None]) -> None:
         with (record.folder / "metrics.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
-    images, labels, classes = dataset.test_images / 255, dataset.test_labels, dataset.classes
+    images, labels, classes = dataset.test_images, dataset.test_labels, dataset.classes
     pictures = {
         "confusion_matrix": lambda: confusion_matrix(labels, probabilities().argmax(1), classes),
         "mistakes": lambda: mistakes(images, labels, probabilities(), classes),
-        "first_batch": lambda: augmented(*first_batch(), classes),
+        "training_batch": lambda: augmented(*training_batch(), classes),
         "curves": lambda: curves(rows()),
     }
     for name, picture in pictures.items():
@@ -81,9 +81,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
     figure = _figure(margin + 6.7, margin + 5.9)
     axes, bar_axes = figure.subplots(1, 2, width_ratios=[25, 1])
     figure.subplots_adjust(margin / (margin + 6.7), margin / (margin + 5.9), 0.9, 0.94, wspace=0.08)
-    shown = axes.imshow(
-        np.sqrt(shares), cmap="Blues", vmin=0, vmax=10, aspect="auto"
-    )  # the root, since mistakes are rare
+    # of the root, so that rare mistakes are seen
+    shown = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=10, aspect="auto")
     bar = figure.colorbar(shown, cax=bar_axes, label="% of the true class")
     bar.set_ticks(np.sqrt([0, 1, 5, 10, 25, 50, 100]), labels=["0", "1", "5", "10", "25", "50", "100"])
     if len(names) <= 20:
@@ -104,22 +103,22 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
 
 
 def mistakes(images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Figure:
-    """The wrong predictions of which the net was most certain; labels int [N], probabilities [N,K]."""
+    """The wrong predictions of which the net was most certain; images uint8, labels int [N], probabilities [N,K]."""
     names = [name.replace("_", " ") for name in classes]
     predictions, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: ROWS * COLUMNS]
     told = [(names[labels[i]], f"taken for {names[predictions[i]]}, {confidence[i]:.0%}") for i in worst]
-    return _grid(images[worst], told, f"The most certain of {len(wrong):,} mistakes on the test set")
+    return _grid(images[worst] / 255, told, f"The most certain of {len(wrong):,} mistakes on the test set")
 
 
 def augmented(images: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> Figure:
-    """The first images that the net was trained on, and the two largest shares of each target; targets [N,K]."""
+    """Training images, float in [0, 1], and the two largest shares of each target; targets [N,K]."""
     names, told = [name.replace("_", " ") for name in classes], []
     for target in targets[: ROWS * COLUMNS]:
         first, second = np.argsort(-target, kind="stable")[:2]
         told.append(tuple(f"{names[k]} {target[k]:.2f}" if target[k] > 0 else "" for k in (first, second)))
-    return _grid(images[: ROWS * COLUMNS], told, "The first training batch as the net saw it")
+    return _grid(images[: ROWS * COLUMNS], told, "A training batch as the net saw it")
 
 
 def curves(rows: list[dict[str, str]]) -> Figure:
@@ -159,7 +158,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _grid(images: np.ndarray, told: list[tuple[str, str]], title: str) -> Figure:
-    """Images in ROWS x COLUMNS, two lines of text below each; one drawing, since axes for each take seconds."""
+    """Images, float in [0, 1], each above two lines of text; all in one drawing, since many axes are slow."""
     height, width = images.shape[2:]
     cell_height, cell_width = int(1.5 * height), int(1.25 * width)
     canvas = np.ones((ROWS * cell_height, COLUMNS * cell_width, 3))
