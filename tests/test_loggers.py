@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -205,14 +206,21 @@ def test_a_wandb_that_cannot_start_costs_a_warning_and_not_the_run(here, monkeyp
     assert f"warning: W&B failed and is left alone: {why}\n" in told(here)
 
 
-def test_online_without_a_way_falls_back_to_offline(here, monkeypatch):
-    """No key: W&B refuses to start online, whatever the machine's own settings are."""
-    monkeypatch.setenv("WANDB_MODE", "online")
-    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("NETRC", str(here / "none"))
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    record = minuteloop.run([*QUICK, "budget=2steps"])
+@pytest.mark.parametrize("way", ["no key", "refused", "silent"])
+def test_online_without_a_way_falls_back_to_offline(here, monkeypatch, way):
+    """No key; a server that refuses to be talked to; one that takes the connection and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if way == "silent" else 9
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("NETRC", str(here / "none"))
+        monkeypatch.delenv("WANDB_API_KEY", raising=False)
+        if way != "no key":
+            monkeypatch.setenv("WANDB_API_KEY", 40 * "0")
+        monkeypatch.setattr(loggers, "INIT_TIMEOUT", 3)
+        record = minuteloop.run([*QUICK, "budget=2steps"])
     assert record["status"] == "finished" and "warning: W&B did not start online: " in told(here)
+    assert record["seconds"]["log"] < 30
     assert inspected(here / "mine")["exit"][0]["exit_code"] == 0
 
 

@@ -58,7 +58,7 @@ class Wandb(WandbLogger):
 
         Takes at most FINISH_TIMEOUT + 10 seconds.
         """
-        content, folder = record.content, Path(self.run.dir).parent.resolve()
+        content, folder, url = record.content, Path(self.run.dir).parent.resolve(), self.run.url
         figures = content["metrics"] | {"status": content["status"]}
         for part in ("seconds", "cost", "plan"):
             figures |= {f"{part}/{key}": value for key, value in content[part].items()}
@@ -70,8 +70,7 @@ class Wandb(WandbLogger):
         self.worker.close()
         if not ended:
             _end_service(self.service, self.say)
-        uploaded = ended and not self.run.offline
-        self.say(f"W&B: {self.run.url}" if uploaded else f"W&B: wandb sync {folder}")
+        self.say(f"W&B: {url}" if ended and url else f"W&B: wandb sync {folder}")
 
     def _give_pictures(self, folder: Path) -> None:
         import wandb

@@ -34,9 +34,9 @@ def draw(record: Record, module, dataset, say: Callable[[str], None]) -> None:
         return torch.cat(module.test_logits).softmax(1).cpu().numpy()
 
     def training_batch() -> tuple[np.ndarray, np.ndarray]:
-        images, targets = (tensor.float() for tensor in module.first_batch)
-        images = (images * module.std + module.mean) / 255
-        return images.clip(0, 1).cpu().numpy(), targets.cpu().numpy()
+        kept = (*module.first_batch, module.mean, module.std)  # Lightning has put the last two back on the CPU
+        images, targets, mean, std = (tensor.float().cpu() for tensor in kept)
+        return ((images * std + mean) / 255).clip(0, 1).numpy(), targets.numpy()
 
     def rows() -> list[dict[str, str]]:
         with (record.folder / "metrics.csv").open(newline="") as file:
