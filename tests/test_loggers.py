@@ -47,7 +47,7 @@ def inspected(folder: Path) -> dict[str, list[dict]]:
     return found
 
 
-def test_wandb_offline_holds_what_the_run_left(here):
+def test_wandb_offline_holds_what_the_run_left(here, capfd):
     record = minuteloop.run([*QUICK, "budget=110steps", "+logger.tags=[mine]", "logger.group=g", "name=a net/1"])
     found = inspected(here / "mine")
     (run,) = found["run"]
@@ -92,7 +92,7 @@ def test_wandb_offline_holds_what_the_run_left(here):
     assert found["exit"] == [{"exit_code": 0, "runtime": found["exit"][0]["runtime"]}]
     (line,) = [line for line in told(here).splitlines() if "wandb sync" in line]
     assert Path(line.split("wandb sync ")[1]) == next(here.glob("mine/wandb/offline-run-*"))
-    assert "warning: W&B" not in told(here)
+    assert "warning: W&B" not in told(here) and "wandb: " not in capfd.readouterr().err
 
 
 def test_runs_of_one_process_are_runs_of_their_own_beside_a_users(here):

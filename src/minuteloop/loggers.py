@@ -58,7 +58,8 @@ class Wandb(WandbLogger):
 
         Takes at most FINISH_TIMEOUT + 10 seconds.
         """
-        content, folder, url = record.content, Path(self.run.dir).parent.resolve(), self.run.url
+        content, folder = record.content, Path(self.run.dir).parent.resolve()
+        url = None if self.run.offline else self.run.url
         figures = content["metrics"] | {"status": content["status"]}
         for part in ("seconds", "cost", "plan"):
             figures |= {f"{part}/{key}": value for key, value in content[part].items()}
