@@ -15,6 +15,7 @@ from minuteloop.recipe import Ingredients
 from minuteloop.recipe.optimizer import parameter_groups
 
 LOG_EVERY = 50  # steps; between them nothing waits for the device
+SHOWN = 32  # images of the first batch that are kept, for a picture
 
 
 class Classifier(pl.LightningModule):
@@ -50,6 +51,8 @@ class Classifier(pl.LightningModule):
         self.metrics = nn.ModuleDict({split: metrics.clone(prefix=f"{split}/") for split in ("val", "test")})
         self.acc_views = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
         self.register_buffer("train_loss", torch.zeros(()))  # sum over the steps since the last log
+        self.first_batch = None  # (images, targets) that it was first trained on, on the device
+        self.test_logits: list[Tensor] = []  # [N,K] of each batch of the last test, on the device
 
     def forward(self, images: Tensor) -> Tensor:
         """images, uint8 [N,3,H,W] -> logits [N,K]."""
@@ -96,6 +99,8 @@ class Classifier(pl.LightningModule):
         if self.global_step % LOG_EVERY == 0:
             self.train_loss.zero_()
         images, targets = self.augment(*batch)
+        if self.first_batch is None:
+            self.first_batch = images[:SHOWN].clone(), targets[:SHOWN].clone()
         loss = self.ingredients.loss(self.net(images), targets)
         self.train_loss += loss.detach()
         if (self.global_step + 1) % LOG_EVERY == 0:
@@ -119,10 +124,13 @@ class Classifier(pl.LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate("test", batch)
+    def on_test_epoch_start(self) -> None:
+        self.test_logits = []
 
-    def _evaluate(self, split: str, batch: tuple[Tensor, Tensor]) -> None:
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.test_logits.append(self._evaluate("test", batch))
+
+    def _evaluate(self, split: str, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         logits = self(images).float()
         metrics = self.metrics[split]
@@ -133,6 +141,7 @@ class Classifier(pl.LightningModule):
             self.acc_views.update(self.ingredients.views(self, images), labels)
             self.log(f"{split}/acc_views", self.acc_views, on_step=False, on_epoch=True)
         self.log("step", float(self.global_step), on_step=False, on_epoch=True)
+        return logits
 
     def configure_callbacks(self) -> list[pl.Callback]:
         return [callback.callback(self.plan.steps) for callback in self.ingredients.callbacks]

@@ -59,6 +59,8 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
 
 def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> None:
     host.prepare()
+    if record.asked.logger.name == "wandb":
+        host.prepare_wandb()
     import pytorch_lightning as pl
 
     from minuteloop.data.cifar import load
@@ -110,7 +112,7 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
 def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str], None]) -> None:
     from safetensors.torch import save
 
-    from minuteloop import loggers
+    from minuteloop import loggers, pictures
     from minuteloop.checkpoint import Checkpoint, RecordIO
     from minuteloop.clock import Clock, Progress
 
@@ -139,12 +141,14 @@ def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str]
         interrupted = interrupt.signum and steps < plan.steps
         status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
         record.finish(status, steps)
+        if config.logger.pictures:
+            pictures.draw(record, module, data.dataset, say)
         if clock.is_late:
             asked = f"{plan.seconds_asked:g} s asked"
             say(f"warning: training took {clock.seconds:.1f} s of {asked}; was the machine busy?")
     finally:
         if wandb:
-            wandb.finish(record.content)
+            wandb.finish(record)
     record.lap("log")
     record.save()
     if record.is_finished:
