@@ -49,6 +49,7 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
 
 def _train(record: Record, say: Callable[[str], None]) -> None:
     host.prepare()
+    host.import_lightning()
     import pytorch_lightning as pl
 
     from minuteloop.data.cifar import load
