@@ -33,7 +33,7 @@ class RandomErasing:
         """images [N,3,H,W], normalised to unit variance; targets [N,K] pass through."""
         import torch
 
-        n, _, height, width = images.shape
+        n, channels, height, width = images.shape
         area = torch.empty(n, ATTEMPTS, device=images.device).uniform_(self.min_area, self.max_area) * height * width
         limit = -math.log(self.min_aspect)
         aspect = torch.empty_like(area).uniform_(-limit, limit).exp()
@@ -50,4 +50,6 @@ class RandomErasing:
         inside_columns = (x >= left) & (x < left + columns)
         erased = fits & (torch.rand(n, 1, device=images.device) < self.prob)
         box = inside_rows[:, None, :, None] & inside_columns[:, None, None, :] & erased[:, :, None, None]
-        return torch.where(box, torch.randn_like(images), images), targets
+        # drawn contiguous: on a CPU normal numbers for a channels_last tensor come one by one, nine times slower
+        noise = torch.randn(n, height, width, channels, dtype=images.dtype, device=images.device).permute(0, 3, 1, 2)
+        return torch.where(box, noise, images), targets
