@@ -1,51 +1,37 @@
-"""What augmenting a batch costs, beside what other libraries take for the same: rows of JSON, one for each arm.
+"""What augmenting a batch costs, beside what other libraries take for the same. Needs torchvision, timm and kornia."""
 
-    python scripts/bench_data.py augment             # RandAugment and TrivialAugment alone
-    python scripts/bench_data.py pipeline            # from the dataset to a normalised batch, light and DeiT's
+from collections.abc import Iterator
 
-The arms alternate in one process on real CIFAR-10 images; a row has the median, least and most images per second over
-the rounds, and `ratio`, ours over the arm's, round by round. Needs kornia beside this package's own dependencies.
-"""
+from bench_rounds import alternate, now, spread, times
 
-import argparse
-import json
-import statistics
-import time
-from importlib import metadata
-
-from minuteloop import build, host
+from minuteloop import build
+from minuteloop.schema import ConfigError
 
 BATCH = 512
-BATCHES = 24  # a round of a pipeline
-WORKERS = 2
-PEERS = ("torchvision", "timm", "kornia", "pillow")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["augment", "pipeline"])
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
-    versions = host.versions() | {name: metadata.version(name) for name in PEERS}
-    for row in {"augment": augment, "pipeline": pipeline}[args.what](args.rounds):
-        print(json.dumps({"bench": args.what, **row, "host": host.describe("cpu"), "versions": versions}), flush=True)
+def augment(config, args) -> Iterator[dict]:
+    """RandAugment and TrivialAugment on a batch of 512 that lies ready in the form that each arm takes.
 
-
-def augment(rounds: int) -> list[dict]:
-    """RandAugment and TrivialAugment on a batch of 512 that lies ready in the form that each arm takes."""
-    host.prepare()
+    Raises ConfigError where a peer is not installed.
+    """
     import numpy as np
     import torch
-    from kornia.augmentation.auto import RandAugment as KorniaRandAugment
     from PIL import Image
-    from torchvision.transforms import autoaugment, v2
+
+    try:
+        from kornia.augmentation.auto import RandAugment as KorniaRandAugment
+        from torchvision.transforms import autoaugment, v2
+    except ImportError as error:
+        raise ConfigError(f"{error.name} is missing: pip install torchvision timm kornia") from error
 
     from minuteloop.data.cifar import load
     from minuteloop.recipe.rand_augment import RandAugment
     from minuteloop.recipe.trivial_augment import TrivialAugment
 
-    images = torch.from_numpy(load("sample").train_images[:BATCH])
+    images = torch.from_numpy(load(config.data.name, config.data.root).train_images[:BATCH])
     pillow = [Image.fromarray(np.ascontiguousarray(image)) for image in images.permute(0, 2, 3, 1).numpy()]
+    images = images.to(config.device)
     floats = images.float() / 255
 
     def batched(policy):
@@ -67,23 +53,46 @@ def augment(rounds: int) -> list[dict]:
         "torchvision v1, Pillow": one_by_one(autoaugment.TrivialAugmentWide(), pillow),
         "torchvision v2, a tensor an image": one_by_one(v2.TrivialAugmentWide(), images),
     }
-    return compare("RandAugment", rand, rounds, BATCH, repeat=4) + compare(
-        "TrivialAugment", trivial, rounds, BATCH, repeat=4
-    )
+    for policy, arms in (("RandAugment", rand), ("TrivialAugment", trivial)):
+        timed = {name: _timed(arm, config.device) for name, arm in arms.items()}
+        yield from ({"policy": policy, **row} for row in _rows(timed, args.rounds))
 
 
-def pipeline(rounds: int) -> list[dict]:
-    """Shuffled batches of 512, augmented and normalised: crop and flip; DeiT's whole list."""
-    host.prepare()
-    return [
-        row
-        for recipe in ("plain", "deit")
-        for row in compare(f"pipeline, {recipe}", pipelines(recipe), rounds, BATCH * BATCHES)
-    ]
+def _timed(arm, device: str):
+    """Images/s of an arm over a batch of BATCH, four times in a row."""
+
+    def rate() -> float:
+        begin = now(device)
+        for _ in range(4):
+            arm()
+        return 4 * BATCH / (now(device) - begin)
+
+    return rate
 
 
-def pipelines(recipe: str) -> dict:
-    """Name -> a function that goes through BATCHES batches and gives its seconds; ours first."""
+def _rows(arms: dict, rounds: int) -> Iterator[dict]:
+    """Arms that give images/s, ours first, and ours over each."""
+    rates = alternate(arms, rounds)
+    ours = next(iter(rates.values()))
+    for arm, found in rates.items():
+        yield {"arm": arm, "images_a_second": spread(found), "ours_is": times(ours, found)}
+
+
+def pipeline(config, args) -> Iterator[dict]:
+    """Shuffled batches of 512, augmented and normalised: crop and flip (plain); DeiT's whole list.
+
+    Raises ConfigError where a peer is not installed.
+    """
+    for recipe in ("plain", "deit"):
+        try:
+            arms = pipelines(recipe, config, args.steps, args.workers)
+        except ImportError as error:
+            raise ConfigError(f"{error.name} is missing: pip install torchvision timm") from error
+        yield from ({"recipe": recipe, **row} for row in _rows(arms, args.rounds))
+
+
+def pipelines(recipe: str, config, steps: int, workers: int) -> dict:
+    """Name -> a function that goes through `steps` batches and gives images/s; ours first."""
     import numpy as np
     import torch
     from timm.data.mixup import Mixup
@@ -96,23 +105,24 @@ def pipelines(recipe: str) -> dict:
     from minuteloop.module import Classifier, draw_seed
     from minuteloop.plan import Plan
 
-    dataset = load("sample")
-    count = BATCH * (BATCHES + WORKERS)
+    dataset = load(config.data.name, config.data.root)
+    count = BATCH * (steps + workers)
     repeats = -(-count // len(dataset.train_labels))
     images = np.concatenate([dataset.train_images] * repeats)[:count]
     labels = np.concatenate([dataset.train_labels] * repeats)[:count]
     plan = Plan(steps=1, batch_size=BATCH, epochs=1.0, strength=1.0, lr=0.0, weight_decay=0.0, seconds_asked=None)
     ingredients = build.ingredients(build.compose([f"recipe={recipe}"]).recipe)
-    module = Classifier(torch.nn.Identity(), ingredients, plan, dataset)
-    resident = DeviceLoader(torch.from_numpy(images), torch.from_numpy(labels), torch.arange(count), BATCH, seed=0)
+    module = Classifier(torch.nn.Identity(), ingredients, plan, dataset).to(config.device)
+    tensors = (torch.from_numpy(array).to(config.device) for array in (images, labels))
+    resident = DeviceLoader(*tensors, torch.arange(count, device=config.device), BATCH, seed=0)
 
     def ours() -> float:
         for step, batch in enumerate(resident):
-            if step == WORKERS:
-                begin = time.perf_counter()
+            if step == workers:
+                begin = now(config.device)
             torch.manual_seed(draw_seed(0, step))
             module.augment(*batch)
-        return time.perf_counter() - begin
+        return BATCH * (step + 1 - workers) / (now(config.device) - begin)
 
     rows = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     before = [v1.RandomCrop(32, padding=4), v1.RandomHorizontalFlip()]
@@ -121,26 +131,28 @@ def pipelines(recipe: str) -> dict:
     def loaded(policy: list, mix):
         erasing = [v1.RandomErasing(0.25, value="random")] if recipe == "deit" else []
         data = _Pillow(rows, labels, v1.Compose([*before, *policy, *after, *erasing]))
-        loader = DataLoader(data, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True, drop_last=True)
+        loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, persistent_workers=True, drop_last=True)
 
         def through() -> float:
             for step, batch in enumerate(loader):
-                if step == WORKERS:  # every worker has delivered once
-                    begin = time.perf_counter()
-                mix(*batch)
-            return time.perf_counter() - begin
+                if step == workers:  # every worker has delivered once
+                    begin = now(config.device)
+                mixed = mix(*batch)
+                if config.device != "cpu":
+                    mixed = [part.to(config.device, non_blocking=True) for part in mixed]
+            return BATCH * (step + 1 - workers) / (now(config.device) - begin)
 
         return through
 
     if recipe == "plain":
-        return {"ours": ours, "torchvision, DataLoader(2)": loaded([], lambda images, labels: None)}
+        return {"ours": ours, "torchvision": loaded([], lambda *batch: batch)}
     theirs = v2.RandomChoice([v2.MixUp(alpha=0.8, num_classes=10), v2.CutMix(alpha=1.0, num_classes=10)])
     timm = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=10)
     drawn = autoaugment.RandAugment(2, 9, interpolation=InterpolationMode.BILINEAR)
     return {
         "ours": ours,
-        "torchvision, DataLoader(2)": loaded([drawn], theirs),
-        "timm's RandAugment and mixup, DataLoader(2)": loaded([timm_policy()], timm),
+        "torchvision": loaded([drawn], theirs),
+        "timm's RandAugment and mixup": loaded([timm_policy()], timm),
     }
 
 
@@ -166,38 +178,3 @@ def timm_policy():
     keep = auto_augment.posterize
     auto_augment.NAME_TO_OP["PosterizeIncreasing"] = lambda image, bits, **more: keep(image, max(bits, 1), **more)
     return auto_augment.rand_augment_transform("rand-m9-mstd0.5-inc1", {"img_mean": (124, 116, 104)})
-
-
-def compare(name: str, arms: dict, rounds: int, images: int, repeat: int = 1) -> list[dict]:
-    """Rows of the arms, ours first; an arm is called `repeat` times a round, and may give its own seconds a call."""
-    rates = {arm: [] for arm in arms}
-    for round_ in range(-1, rounds):
-        for arm, call in arms.items():
-            begin = time.perf_counter()
-            told = [call() for _ in range(repeat)]
-            seconds = sum(told) if isinstance(told[0], float) else time.perf_counter() - begin
-            if round_ >= 0:  # the first one allocates, and starts workers
-                rates[arm].append(images * repeat / seconds)
-    ours = rates["ours"]
-    return [
-        {
-            "name": f"{name}: {arm}",
-            "images_per_second": round(statistics.median(found)),
-            "min": round(min(found)),
-            "max": round(max(found)),
-            **_ratio([mine / theirs for mine, theirs in zip(ours, found, strict=True)]),
-            "rounds": rounds,
-        }
-        for arm, found in rates.items()
-    ]
-
-
-def _ratio(ratios: list[float]) -> dict:
-    return {
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-    }
-
-
-if __name__ == "__main__":
-    main()

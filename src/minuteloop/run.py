@@ -61,6 +61,7 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
     host.prepare()
     if record.asked.logger.name == "wandb":
         host.prepare_wandb()
+    host.import_lightning()
     import pytorch_lightning as pl
 
     from minuteloop.data.cifar import load

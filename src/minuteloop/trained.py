@@ -38,7 +38,9 @@ def load(folder: str | os.PathLike):
         net.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ConfigError(f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}") from error
-    for regularizer in build.ingredients(config.recipe).regularizers:  # some set what evaluation needs: batch norm's eps
+    for regularizer in build.ingredients(
+        config.recipe
+    ).regularizers:  # some set what evaluation needs: batch norm's eps
         regularizer(net)
     bare = Ingredients(optimizer=None, schedule=None, loss=None)
     model = Classifier(net, bare, Plan(**record["plan"]), dataset, channels_last=config.channels_last)

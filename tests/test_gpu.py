@@ -1,0 +1,101 @@
+"""On a CUDA device: what the tests on a CPU cannot see. Skipped where there is none."""
+
+import copy
+import types
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import minuteloop
+from minuteloop import build, host
+from minuteloop.data.cifar import load
+from minuteloop.data.module import CIFARData
+from minuteloop.module import LOG_EVERY, Classifier, draw_seed
+from minuteloop.nets.blueprint import resolve
+from minuteloop.nets.net import build_net
+from minuteloop.plan import make_plan
+from minuteloop.run import make_trainer
+
+pytestmark = pytest.mark.gpu
+OPTIONS = ["data=sample", "logger=none", "device=cuda", "evaluations=1"]
+STEPS = LOG_EVERY - 1  # as many as are taken without a log
+
+
+@pytest.fixture
+def strict():
+    """strict("error"): from here on, whatever makes the host wait for the device raises."""
+    yield torch.cuda.set_sync_debug_mode
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def made(*overrides):
+    """Config, classifier and data for STEPS steps at full strength, all of one epoch of 50."""
+    options = [*OPTIONS, "recipe.strength=1", "recipe.batch_size=32", f"budget={STEPS}steps", *overrides]
+    config = host.resolve_auto(build.compose(options))
+    images, ingredients = load("sample"), build.ingredients(config.recipe)
+    data = CIFARData(images, config.recipe.batch_size, config.data.holdout)
+    plan = make_plan(config.budget, config.recipe, ingredients.optimizer.auto_lr, len(data.train_indices))
+    torch.manual_seed(0)
+    net = build_net(resolve(config.arch, config.size, 32, 10))
+    return config, Classifier(net, ingredients.at_strength(plan.strength), plan, images), data
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("arch", ["resnet18", "convnext"])
+def test_a_run_learns_in_either_precision(tmp_path, arch, precision):
+    options = [*OPTIONS, f"arch={arch}", f"precision={precision}", "recipe.batch_size=64", "budget=200steps"]
+    record = minuteloop.run([*options, f"hydra.run.dir={tmp_path}/run"])
+    assert record["status"] == "finished" and record["host"]["gpu"] and record["config"]["precision"] == precision
+    assert record["metrics"]["test/acc"] > 0.2, "chance is 0.1"
+
+
+@pytest.mark.parametrize("recipe", ["plain", "deit"])
+def test_no_training_step_between_logs_waits_for_the_device(recipe, strict):
+    class Strict(pl.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            if trainer.global_step == 3:  # kernels are chosen in the first steps
+                strict("error")
+
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == STEPS - 1:
+                strict("default")
+
+    config, module, data = made(f"recipe={recipe}")
+    trainer = make_trainer(config, max_steps=STEPS, callbacks=[Strict()], logger=False, limit_val_batches=0)
+    trainer.fit(module, data)
+    assert trainer.global_step == STEPS and torch.isfinite(module.train_loss) and module.train_loss > 0
+
+
+def test_batches_are_augmented_on_the_device_by_draws_of_seed_and_step_only(strict):
+    config, module, data = made()
+    device = torch.device(config.device)
+    data.trainer = types.SimpleNamespace(strategy=types.SimpleNamespace(root_device=device), current_epoch=0)
+    module.to(device), data.setup("fit")
+    batches, inputs = iter(data.train_dataloader()), []
+    next(batches)  # the epoch's order goes to the device with the first
+    strict("error")
+    batch = next(batches)
+    for step in (5, 5, 6):  # the second as in a resumed run: after other draws
+        torch.manual_seed(draw_seed(0, step))
+        inputs.append(module.augment(*batch)[0])
+    strict("default")
+    assert {tensor.device.type for tensor in (*batch, *inputs)} == {device.type}
+    assert torch.equal(inputs[0], inputs[1]) and not torch.equal(inputs[0], inputs[2])
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "convnext"])
+def test_logits_and_gradients_are_the_cpus_eager_and_compiled(arch):
+    config, module, _ = made(f"arch={arch}", "size=nano")
+    images, found = torch.from_numpy(load("sample").test_images[:64]), []
+    for device, compiled in (("cpu", False), (config.device, False), (config.device, True)):
+        twin = copy.deepcopy(module).eval().to(device)
+        if compiled:
+            twin.net.compile()
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            logits = twin(images.to(device))
+            logits.logsumexp(1).mean().backward()
+        found.append([logits, *(parameter.grad for parameter in twin.parameters())])
+    for reference, *others in zip(*found, strict=True):
+        for other in others:
+            torch.testing.assert_close(other.cpu(), reference, atol=2e-3 * reference.abs().max().item(), rtol=0)
