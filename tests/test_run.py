@@ -21,8 +21,15 @@ from minuteloop.run import train
 
 ROOT = Path(__file__).parents[1]
 RUN = sys.modules["minuteloop.run"]  # the attribute of this name is the function
-QUICK = ["data=sample", "logger=none", "size.reduce=32", "recipe.batch_size=64", "threads=1", "evaluations=2"]
-QUICK.append("logger.pictures=false")
+QUICK = [
+    "data=sample",
+    "logger=none",
+    "logger.pictures=false",
+    "size.reduce=32",
+    "recipe.batch_size=64",
+    "threads=1",
+    "evaluations=2",
+]
 
 
 @pytest.fixture

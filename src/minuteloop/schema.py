@@ -223,7 +223,7 @@ class Logger:
     project: str = "minuteloop"
     group: Any = None
     tags: list[str] = field(default_factory=list)
-    pictures: bool = True  # PNGs at the end of a run, which take about 1.5 s
+    pictures: bool = True  # PNGs at the end of a run; drawing takes 0.7 s of an idle CPU core
 
 
 @dataclass
