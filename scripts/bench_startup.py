@@ -140,9 +140,9 @@ def child() -> None:
     ledger.book()
     ledger.entered = ["other"]
     sys.meta_path.insert(0, Watch(ledger))
-    from minuteloop import build
+    from minuteloop import command
 
-    ledger.on("compose and check", build.main)()
+    ledger.on("compose and check", command.main)()
 
 
 if __name__ == "__main__":

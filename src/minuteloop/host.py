@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import dataclasses
@@ -61,7 +62,7 @@ def import_lightning() -> None:
     """Imports torch and Lightning with garbage collection off, and exempts what they made from later collections.
 
     They make half a million objects that last as long as the process; looking through them again and again is a fifth
-    of the import, and another look at the end takes most of a second.
+    of the import. The last look, at exit, has to see them: Triton's binding complains of what it does not free.
     """
     if "pytorch_lightning" in sys.modules or not gc.isenabled():
         return  # what others have left by now may be garbage
@@ -71,6 +72,7 @@ def import_lightning() -> None:
     finally:
         gc.freeze()
         gc.enable()
+        atexit.register(gc.unfreeze)
 
 
 def idle_cores(seconds: float = 0.1) -> float:
