@@ -71,6 +71,12 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_readme_shows_this_file(name):
+    readme = (ROOT / "README.md").read_text()
+    assert f"`{name}`" in readme and FILES[name] in readme
+
+
 def test_the_four_kinds_of_files_train_from_the_command_line_and_from_python(here):
     command = [sys.executable, str(ROOT / "train.py"), "-cd", "mine", *WORDS, *QUICK]
     done = subprocess.run([*command, "budget=2steps", "hydra.run.dir=shell"], capture_output=True, text=True)
