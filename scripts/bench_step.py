@@ -68,7 +68,7 @@ class Bench:
 
         def arm() -> float:
             module.train()
-            module.on_train_start()
+            module.setup("fit")
             current = [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
             averages = [tensor.clone() for tensor in current]
             made = module.configure_optimizers()

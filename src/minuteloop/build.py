@@ -119,6 +119,10 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     schema.check(config)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
+    if config.recipe.repeats > config.recipe.batch_size:
+        raise ConfigError(
+            f"recipe.repeats={config.recipe.repeats}, more than the {config.recipe.batch_size} of a batch"
+        )
     left = TRAIN_IMAGES[config.data.name] - config.data.holdout
     if config.recipe.batch_size > left:
         raise ConfigError(

@@ -33,11 +33,6 @@ class Clock(pl.Callback):
         """Of training, up to the last evaluation or checkpoint."""
         return self.stopwatch.seconds["train"]
 
-    @property
-    def evaluating(self) -> float:
-        """Seconds of evaluation."""
-        return self.stopwatch.seconds["eval"]
-
     def now(self) -> float:
         """Training seconds so far, without waiting for the device."""
         return self.seconds + time.perf_counter() - self.stopwatch.last

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def _told(error: Exception) -> str:
         return one_line(error, CONF)
     if multirun.Sweep.folder is None:
         raise error
+    traceback.print_exception(error)
     return f"the launcher gave up: {type(error).__name__}: {' '.join(str(error).split())}"
 
 

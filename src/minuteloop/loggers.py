@@ -105,7 +105,7 @@ class Wandb(WandbLogger):
 def start_wandb(config: Config, folder: Path, say: Callable[[str], None]) -> Wandb | None:
     """W&B online when a key is present, else offline at once; None, with a warning, when it cannot start.
 
-    Takes at most 2 * INIT_TIMEOUT seconds. WANDB_MODE, when set, decides; with `disabled` there is none.
+    Takes at most 2 * INIT_TIMEOUT + 5 seconds. WANDB_MODE, when set, decides; with `disabled` there is none.
     """
     if os.environ.get("WANDB_MODE") == "disabled":
         return None

@@ -26,11 +26,11 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from minuteloop import host, record
+from minuteloop import host, record, resume
 from minuteloop.build import CONF, checked, without_hydra
 from minuteloop.mistakes import is_mistake, one_line
 from minuteloop.resume import folder_for
-from minuteloop.schema import Config
+from minuteloop.schema import Config, ConfigError
 from minuteloop.study import sweep
 from minuteloop.study.sweep import NOT_RUN, Cell
 
@@ -61,7 +61,8 @@ class Sweep(Callback):
                     raise
                 which = f"cell {number} of {len(cells)} ({' '.join(words)}): " if len(cells) > 1 else ""
                 sys.exit(f"error: {which}{one_line(error, CONF)}")
-        (self.folder / STOP).unlink(missing_ok=True)
+        for old in (self.folder / STOP, *self.folder.glob(f"{sweep.NOTES}/*.json")):
+            old.unlink(missing_ok=True)
         signal.signal(signal.SIGINT, _stop)
 
 
@@ -129,13 +130,20 @@ def _settle(here: Cell, config: Config, root: Path) -> None:
         here.error = NOT_RUN
     else:
         here.folder = folder_for(config, here.folder, root.parent, "*/*")
-        # without resume, a record here is a killed sweep's, in a hydra.sweep.dir that is given again
-        while not config.resume and (here.folder / "result.json").exists():
+        # a record that is not gone on from is that of an earlier sweep in this hydra.sweep.dir
+        while (here.folder / "result.json").exists() and not _goes_on(config, here.folder):
             here.folder = here.folder.with_name(f"{here.folder.name}-again")
         here.error = "killed before it left a record"
         here.save(root)  # what stands there should this process die too
         ended = _train_apart(config, here.folder, root / STOP)
         here.error = NOT_RUN if (root / STOP).exists() else f"ended before it left a record, {ended}"
+
+
+def _goes_on(config: Config, folder: Path) -> bool:
+    try:
+        return resume.earlier(config, folder) is not None
+    except ConfigError:
+        return False
 
 
 def _finished_before(root: Path, config: Config) -> Path | None:

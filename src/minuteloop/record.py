@@ -138,8 +138,11 @@ class Record:
         }
         self.save()
 
-    def fail(self, error: BaseException, status: str = "failed") -> None:
-        """Keeps an error's one line; the config may not be resolved yet."""
+    def fail(self, error: BaseException) -> None:
+        """Keeps an error's one line, unless the run was finished before; the config may not be resolved yet."""
+        if self.is_finished:
+            return
+        status = "interrupted" if isinstance(error, SystemExit) else "failed"
         lines = str(error).strip().splitlines()
         told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
         self.content |= {"status": status, "error": told}

@@ -44,14 +44,12 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
                 say(record.resume_line())
             _train(record, interrupt, say)
         except SystemExit as stop:
-            if not record.is_finished:
-                record.fail(stop, status="interrupted")
-                say(record.stop_line())
+            record.fail(stop)
+            say(record.stop_line())
             raise
         except Exception as error:
-            if not record.is_finished:
-                with contextlib.suppress(OSError):  # a full disk; the record there says that the run did not end
-                    record.fail(error)
+            with contextlib.suppress(OSError):  # a full disk; the record there says that the run did not end
+                record.fail(error)
             raise
     say(record.table())
     return record.content
@@ -147,6 +145,10 @@ def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str]
         if clock.is_late:
             asked = f"{plan.seconds_asked:g} s asked"
             say(f"warning: training took {clock.seconds:.1f} s of {asked}; was the machine busy?")
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            record.fail(error)  # before W&B is told
+        raise
     finally:
         if wandb:
             wandb.finish(record)

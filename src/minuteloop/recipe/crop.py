@@ -12,7 +12,7 @@ from minuteloop.schema import number, words
 class Crop:
     """Pads and cuts each image at its own place (DeiT, datasets.py: at 32 pixels, padding 4 with black)."""
 
-    padding: int = number(4, 0, 32, "a number of pixels", whole=True)
+    padding: int = number(4, 0, 31, "a number of pixels", whole=True)
     fill: str = words("black", "reflect")
     stage: ClassVar[str] = "pixels"
 

@@ -12,7 +12,7 @@ from minuteloop.schema import ConfigError, number
 class Freeze:
     """Trains the parameters whose names match `pattern` (* is any text) for the first `share` of the run only.
 
-    airbench trains the bias of its whitening stem in 3 of 8 epochs (Jordan 2024, released code). Without it the first
+    airbench trains the bias of its whitening stem in 3 of 8 epochs (Jordan 2024, released code). Without it the next
     convolution needs no gradient of its input, which is a tenth of a CPU step.
     """
 
@@ -27,8 +27,8 @@ class Freeze:
 
         class Freezing(pl.Callback):
             def on_train_start(self, trainer, module):
-                named = list(module.net.named_parameters())
-                self.parameters = [p for name, p in named if fnmatch.fnmatch(name, freeze.pattern)]
+                named = module.net.named_parameters()
+                self.parameters = [p for name, p in named if p.requires_grad and fnmatch.fnmatch(name, freeze.pattern)]
                 if not self.parameters:
                     raise ConfigError(f"freeze.pattern={freeze.pattern}: no parameter has such a name")
 

@@ -12,7 +12,7 @@ class Lookahead:
     """Every `every` steps the weights return to a slow average of themselves (Zhang 2019; Jordan 2024, sec. 3.4).
 
     The slow weights keep the share `decay ** every * progress ** power` of themselves; at the run's end the net
-    is the slow weights. Floating-point buffers, such as batch norm's statistics, take part.
+    is the slow weights. Floating-point buffers, such as batch norm's statistics, take part. It takes EMA's place.
     """
 
     every: int = number(5, 1, 10_000, "a whole number of steps", whole=True)
@@ -44,7 +44,7 @@ class Lookahead:
             @torch.no_grad()
             def on_train_batch_end(self, trainer, module, *_):
                 if trainer.global_step % lookahead.every == 0:
-                    progress = trainer.global_step / steps
+                    progress = min(trainer.global_step / steps, 1.0)  # a calibration may be longer
                     kept = lookahead.decay**lookahead.every * progress**lookahead.power
                     torch._foreach_lerp_(self.slow, self.fast, 1 - kept)
                     torch._foreach_copy_(self.fast, self.slow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minuteloop.schema import number, words
+from minuteloop.schema import ConfigError, number, words
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, chosen for its slope at zero (Jordan 2024b)
 
@@ -28,6 +28,10 @@ class Muon:
     head_lr: float = number(1.0, 0, 1e6, "a learning rate")
     depthwise_lr: float = number(1.0, 0, 1e6, "a learning rate")
     bias_lr: float = number(1.0, 0, 1e6, "a learning rate")  # of biases, norms and layer scales
+
+    def __post_init__(self) -> None:
+        if not 0 < self.partner_momentum < 1:
+            raise ConfigError(f"partner_momentum={self.partner_momentum}, not a share between 0 and 1")
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:
         """The matrices' peak learning rate; neither the batch size nor the planned epochs matter."""

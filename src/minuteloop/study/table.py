@@ -27,7 +27,7 @@ def _row(folder: Path) -> str:
     if not finished:
         raise ValueError(f"{folder}: no finished record")
     aspects = {
-        "config": [record["config"] | {"seed": None, "recipe": _asked(record)} for record in finished],
+        "config": [_training(record) for record in finished],
         "code": [[record["code"][key] for key in ("commit", "dirty")] for record in finished],
         "hardware": [[record["host"].get(key) for key in ("cpu", "gpu", "threads")] for record in finished],
     }
@@ -56,10 +56,13 @@ def _row(folder: Path) -> str:
     )
 
 
-def _asked(record: dict) -> dict:
-    """The recipe as asked: what a run's own rate decided differs between records of one study."""
-    recipe = dict(record["config"].get("recipe", {}))
-    return {key: value for key, value in recipe.items() if f"recipe.{key}" not in record.get("asked", {})}
+def _training(record: dict) -> dict:
+    """What was asked of the training: without its seed, what a run's own rate decided, logger, name and folders."""
+    config = {key: value for key, value in record["config"].items() if key not in ("seed", "logger", "name", "resume")}
+    config["data"] = {key: value for key, value in config.get("data", {}).items() if key != "root"}
+    asked = record.get("asked", {})
+    recipe = {key: value for key, value in config.get("recipe", {}).items() if f"recipe.{key}" not in asked}
+    return config | {"recipe": recipe}
 
 
 def updated(readme: str, recipes: Path) -> str:
