@@ -9,6 +9,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported: side by side, t
 os.environ["WANDB_MODE"] = "offline"
 
 
+@pytest.fixture(autouse=True)
+def own_wandb_service():
+    """A process that a test starts has a W&B service of its own, not one that an earlier test has ended."""
+    os.environ.pop("WANDB_SERVICE", None)
+
+
 @pytest.fixture
 def cifar_root() -> Path:
     """A folder that holds CIFAR-10, from $MINUTELOOP_DATA."""
