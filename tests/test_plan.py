@@ -55,7 +55,8 @@ def test_numbers_beat_auto():
 
 def test_strength_is_the_papers_from_300_epochs_on():
     assert auto_strength(300) == auto_strength(1000) == 1
-    assert auto_strength(30) == 0.5  # ln(10) / ln(100)
+    assert auto_strength(30 * 10**0.5) == 0.5  # half way between 30 and 300 in the logarithm
+    assert auto_strength(30) == auto_strength(0.1) == 0
 
 
 @given(st.floats(0.01, 2000), st.floats(0.01, 2000))
