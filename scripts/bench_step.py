@@ -13,7 +13,7 @@ from minuteloop import build
 from minuteloop.data.cifar import load
 from minuteloop.data.loader import DeviceLoader
 from minuteloop.data.module import CIFARData
-from minuteloop.module import Classifier, draw_seed
+from minuteloop.module import Classifier, reseed
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
 from minuteloop.plan import make_plan
@@ -97,11 +97,12 @@ class Bench:
         arrays = (self.images.train_images, self.images.train_labels)
         tensors = [torch.from_numpy(array).to(self.device) for array in arrays]
         indices = self.data.train_indices.to(self.device)
-        loader, step = DeviceLoader(*tensors, indices, self.config.recipe.batch_size, seed=0), 0
+        loader = DeviceLoader(*tensors, indices, self.config.recipe.batch_size, seed=0, prepare=module.prepare)
+        step = 0
         while True:
             for batch in loader:
-                torch.manual_seed(draw_seed(0, step))
-                yield module.augment(*batch)
+                reseed(0, step)
+                yield module.finish(*batch)
                 step += 1
 
 

@@ -11,7 +11,7 @@ import minuteloop
 from minuteloop import build, host
 from minuteloop.data.cifar import load
 from minuteloop.data.module import CIFARData
-from minuteloop.module import LOG_EVERY, Classifier, draw_seed
+from minuteloop.module import LOG_EVERY, Classifier, reseed
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
 from minuteloop.plan import make_plan
@@ -70,15 +70,18 @@ def test_no_training_step_between_logs_waits_for_the_device(recipe, strict):
 def test_batches_are_augmented_on_the_device_by_draws_of_seed_and_step_only(strict):
     config, module, data = made()
     device = torch.device(config.device)
-    data.trainer = types.SimpleNamespace(strategy=types.SimpleNamespace(root_device=device), current_epoch=0)
+    strategy, loop = types.SimpleNamespace(root_device=device), types.SimpleNamespace(batch_idx=-1)
+    data.trainer = types.SimpleNamespace(strategy=strategy, fit_loop=loop, current_epoch=0, lightning_module=module)
     module.to(device), data.setup("fit")
     batches, inputs = iter(data.train_dataloader()), []
     next(batches)  # the epoch's order goes to the device with the first
+    images, labels = data.train[0][:64], data.train[1][:64]
     strict("error")
     batch = next(batches)
     for step in (5, 5, 6):  # the second as in a resumed run: after other draws
-        torch.manual_seed(draw_seed(0, step))
-        inputs.append(module.augment(*batch)[0])
+        prepared = module.prepare(images, labels, epoch=0, step=step)
+        reseed(0, step)
+        inputs.append(module.finish(*prepared)[0])
     strict("default")
     assert {tensor.device.type for tensor in (*batch, *inputs)} == {device.type}
     assert torch.equal(inputs[0], inputs[1]) and not torch.equal(inputs[0], inputs[2])

@@ -12,7 +12,7 @@ from minuteloop.clock import Clock
 from minuteloop.data.cifar import load
 from minuteloop.data.loader import DeviceLoader
 from minuteloop.data.module import CIFARData
-from minuteloop.module import Classifier, draw_seed
+from minuteloop.module import Classifier, draw_seed, reseed
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
 from minuteloop.plan import Plan
@@ -46,18 +46,54 @@ def test_normalized_images_have_mean_0_and_deviation_1():
 def test_every_draw_of_a_step_is_a_function_of_seed_and_step():
     batch = torch.from_numpy(IMAGES.train_images[:64]), torch.from_numpy(IMAGES.train_labels[:64])
 
-    def drawn(seed, step):
-        torch.manual_seed(draw_seed(seed, step))
-        return classifier_.augment(*batch)[0]
+    def prepared(seed, step):
+        return classifier(seed).prepare(*batch, epoch=0, step=step)[0]
 
-    classifier_ = classifier()
-    assert torch.equal(drawn(0, 5), drawn(0, 5))
-    assert not torch.equal(drawn(0, 5), drawn(0, 6)) and not torch.equal(drawn(0, 5), drawn(1, 5))
+    def finished(seed, step):
+        module = classifier(seed)
+        reseed(seed, step)
+        return module.finish(batch[0], torch.eye(10)[batch[1]])[0]
+
+    for drawn in (prepared, finished):
+        assert torch.equal(drawn(0, 5), drawn(0, 5))
+        assert not torch.equal(drawn(0, 5), drawn(0, 6)) and not torch.equal(drawn(0, 5), drawn(1, 5))
 
 
 def test_draw_seeds_do_not_meet():
-    seeds = {draw_seed(seed, step) for seed in range(50) for step in range(2000)}
-    assert len(seeds) == 100_000 and all(0 <= seed < 2**64 for seed in seeds)
+    """Those of chunks are below 0, those of steps from 0 on."""
+    seeds = {draw_seed(seed, step) for seed in range(50) for step in range(-2000, 2000)}
+    assert len(seeds) == 200_000 and all(0 <= seed < 2**64 for seed in seeds)
+
+
+def test_a_step_is_seeded_as_torch_does():
+    reseed(3, 7)
+    drawn = torch.rand(5)
+    torch.manual_seed(draw_seed(3, 7))
+    assert torch.equal(torch.rand(5), drawn)
+
+
+@pytest.mark.parametrize("batch", [25, 40, 300])
+def test_batches_are_prepared_several_at_once_and_alike_from_wherever_an_epoch_goes_on(batch, monkeypatch):
+    monkeypatch.setattr("minuteloop.data.loader.CHUNK", 100)
+    images, labels = torch.zeros(1000, 3, 2, 2, dtype=torch.uint8), torch.arange(1000)
+    calls = []
+
+    def prepare(images, labels, epoch, step):
+        calls.append((len(labels), epoch, step))
+        return images, torch.stack([labels, torch.full_like(labels, step)], dim=1)
+
+    def batches(met):
+        calls.clear()
+        found = DeviceLoader(images, labels, labels, batch, seed=3, epoch=lambda: 2, met=lambda: met, prepare=prepare)
+        return [targets for _, targets in found]
+
+    whole, at_once = batches(0), max(1, 100 // batch)
+    steps = 1000 // batch
+    starts = range(0, steps, at_once)
+    assert calls == [(min(at_once, steps - start) * batch, 2, 2 * steps + start) for start in starts]
+    assert len(torch.cat(whole)[:, 0].unique()) == len(torch.cat(whole)) == steps * batch
+    for met in range(steps + 1):
+        assert all(map(torch.equal, batches(met), whole[met:])) and len(calls) == len(starts) - met // at_once
 
 
 def test_an_epoch_of_the_loader_meets_every_image_once_in_an_order_of_its_own():

@@ -96,11 +96,13 @@ def test_the_training_batch_is_the_one_that_the_net_saw():
     module.train_loss = torch.zeros(())
     batch = torch.from_numpy(images.train_images[:64]), torch.from_numpy(images.train_labels[:64])
     for _ in range(2):  # the second batch is not kept
+        prepared = module.prepare(*batch, epoch=0, step=0)
         with torch.no_grad():
-            module.training_step(batch, 0)
+            module.training_step(prepared, 0)
         batch = batch[0].flip(0), batch[1].flip(0)
+    prepared = module.prepare(*batch, epoch=0, step=0)
     torch.manual_seed(draw_seed(5, 0))
-    seen, targets = module.augment(*batch)
+    seen, targets = module.finish(*prepared)
     assert torch.equal(module.first_batch[0], seen[:32]) and torch.equal(module.first_batch[1], targets[:32])
     assert targets[:32].max(1).values.min() < 0.7, "mixed"
 

@@ -151,6 +151,16 @@ def test_random_erasing_has_timms_areas(images, targets):
     assert noise.mean().item() == pytest.approx(0, abs=0.01) and noise.std().item() == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("shape", [(32, 32), (24, 40)])
+@pytest.mark.parametrize("fields", [{"max_area": 0.02}, {"min_area": 1 / 3}, {"min_area": 0.9, "max_area": 1.0}, {}])
+def test_every_erased_pixel_has_a_draw_of_its_own(shape, fields):
+    erased, _ = RandomErasing(prob=1.0, **fields)(torch.full((512, 3, *shape), 7.0), None)
+    found = [image[image != 7] for image in erased]
+    assert sum(map(len, found)) > 512 * 30
+    same = sum(len(values) - len(values.unique()) for values in found)
+    assert same < 0.001 * sum(map(len, found))  # float32 draws seldom meet
+
+
 def test_label_smoothing_and_loss_agree_with_torch(targets):
     logits = torch.randn(N, 10)
     ours = CrossEntropy()(logits, LabelSmoothing(0.1)(targets))

@@ -4,6 +4,7 @@ laws of their draws."""
 import math
 import random
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -90,12 +91,20 @@ def test_posterize_to_0_bits_is_black_where_pillow_13_refuses(bits, kept):
     assert torch.equal(image_ops.posterize(images, each(images, bits)), images & kept)
 
 
-WARPS = {
-    "rotate": (timm.rotate, (-30.0, -27.3, 1.0, 12.0, 30.0), 1),
-    "shear_x": (timm.shear_x, (-0.3, -0.273, 0.01, 0.99), 1),
-    "shear_y": (timm.shear_y, (-0.3, -0.273, 0.01, 0.99), 1),
-    "translate_x": (timm.translate_x_rel, (-0.45, -0.1, 0.03, 0.405), "side"),
-    "translate_y": (timm.translate_y_rel, (-0.45, -0.1, 0.03, 0.405), "side"),
+def sheared(slide):
+    return lambda images, amounts, *how: slide(images, image_ops.shear(amounts, images.shape[2]), *how)
+
+
+def moved(slide):
+    return lambda images, shares, *how: slide(images, shares[:, None] * images.shape[2], *how)
+
+
+WARPS = {  # on squares
+    "rotate": (image_ops.rotate, timm.rotate, (-30.0, -27.3, 1.0, 12.0, 30.0)),
+    "shear_x": (sheared(image_ops.slide_x), timm.shear_x, (-0.3, -0.273, 0.01, 0.99)),
+    "shear_y": (sheared(image_ops.slide_y), timm.shear_y, (-0.3, -0.273, 0.01, 0.99)),
+    "translate_x": (moved(image_ops.slide_x), timm.translate_x_rel, (-0.98, -0.45, -0.1, 0.03, 0.405, 0.98)),
+    "translate_y": (moved(image_ops.slide_y), timm.translate_y_rel, (-0.98, -0.45, -0.1, 0.03, 0.405, 0.98)),
 }
 
 
@@ -105,10 +114,9 @@ WARPS = {
 def test_warp_is_pillows_but_for_float32_where_it_cuts_at_a_whole_number(name, mode, size):
     """Differences of 1 in 255 where Pillow's doubles and our singles fall on two sides of a whole number."""
     images = cut(size)
-    operation, arguments, unit = WARPS[name]
+    warp, operation, arguments = WARPS[name]
     for argument in arguments:
-        amount = argument * (size if unit == "side" else 1)
-        ours = image_ops.warp(images, mode, FILL, **{name: each(images, amount)}).int()
+        ours = warp(images, each(images, argument), mode, FILL).int()
         theirs = by_pillow(
             images, lambda image, a=argument: operation(image, a, fillcolor=FILL, resample=MODES[mode])
         ).int()
@@ -119,10 +127,22 @@ def test_warp_is_pillows_but_for_float32_where_it_cuts_at_a_whole_number(name, m
 def test_warp_of_nothing_is_the_image_and_far_away_is_the_fill():
     images = cut(32)
     for mode in MODES:
-        for name in WARPS:
-            assert torch.equal(image_ops.warp(images, mode, FILL, **{name: each(images, 0.0)}), images)
-        gone = image_ops.warp(images, mode, FILL, translate_y=each(images, 32.5))
-        assert torch.equal(gone, torch.tensor(FILL, dtype=torch.uint8).view(1, 3, 1, 1).expand_as(images))
+        for warp, *_ in WARPS.values():
+            assert torch.equal(warp(images, each(images, 0.0), mode, FILL), images)
+        for distance in (-1e9, -33.0, 32.5, 1e9):
+            gone = image_ops.slide_y(images, each(images, distance)[:, None], mode, FILL)
+            assert torch.equal(gone, torch.tensor(FILL, dtype=torch.uint8).view(1, 3, 1, 1).expand_as(images))
+
+
+def test_images_that_are_not_square_slide_and_turn():
+    images = SAMPLE[:8, :, 4:28]  # 24 rows of 32
+    for mode in MODES:
+        for amounts in (each(images, 5.25), torch.linspace(-40, 40, 8)):
+            across = image_ops.slide_x(images, amounts[:, None], mode, FILL)
+            down = image_ops.slide_y(images.transpose(2, 3), amounts[:, None], mode, FILL)
+            assert torch.equal(across, down.transpose(2, 3))
+        half = image_ops.rotate(images, each(images, 180.0), mode, FILL)
+        assert (half.int() - images.flip(2, 3).int()).abs().max() <= 1
 
 
 def test_operations_take_each_image_by_its_own_argument():
@@ -131,9 +151,9 @@ def test_operations_take_each_image_by_its_own_argument():
     for name in ("color", "contrast", "brightness", "sharpness"):
         alone = [getattr(image_ops, name)(images[k : k + 1], amounts[k : k + 1]) for k in range(6)]
         assert torch.equal(getattr(image_ops, name)(images, amounts), torch.cat(alone))
-    for name in WARPS:
-        alone = [image_ops.warp(images[k : k + 1], "bicubic", FILL, **{name: amounts[k : k + 1]}) for k in range(6)]
-        assert torch.equal(image_ops.warp(images, "bicubic", FILL, **{name: amounts}), torch.cat(alone))
+    for warp, *_ in WARPS.values():
+        alone = [warp(images[k : k + 1], amounts[k : k + 1], "bicubic", FILL) for k in range(6)]
+        assert torch.equal(warp(images, amounts, "bicubic", FILL), torch.cat(alone))
 
 
 def test_arithmetic_stays_float32_under_autocast():
@@ -142,7 +162,8 @@ def test_arithmetic_stays_float32_under_autocast():
 
     def everything():
         tones = [tone(images, level, -level) for tone in rand_augment.TONES.values()]
-        return torch.cat([*tones, image_ops.warp(images, "bicubic", FILL, rotate=level, shear_x=level / 30)])
+        warps = [warp(images, level, "bicubic", FILL) for warp in rand_augment.WARPS.values()]
+        return torch.cat([*tones, *warps])
 
     with torch.autocast("cpu", torch.bfloat16):
         under = everything()
@@ -164,14 +185,12 @@ def test_rand_augment_maps_levels_as_timm(level, sign, monkeypatch):
     for name, tone in rand_augment.TONES.items():
         theirs = timm.AugmentOp(name, prob=1.0, magnitude=level)
         assert torch.equal(tone(images, drawn, sign * drawn), by_pillow(images, theirs)), name
-    names = {"shear_x": "ShearX", "shear_y": "ShearY", "translate_x": "TranslateXRel", "translate_y": "TranslateYRel"}
-    for scales in rand_augment.WARPS:
-        for name, scale in scales.items():
-            hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
-            theirs = timm.AugmentOp(names.get(name, "Rotate"), prob=1.0, magnitude=level, hparams=hparams)
-            alone = RandAugment()._warp({name: scale}, "bicubic", images, drawn, sign * drawn)
-            assert (alone.int() - by_pillow(images, theirs).int()).abs().max() <= 1, name
-    ours = {*rand_augment.TONES, "Rotate", *names.values()}
+    for name, warp in rand_augment.WARPS.items():
+        hparams = {"img_mean": FILL, "interpolation": Image.Resampling.BICUBIC}
+        theirs = timm.AugmentOp(name, prob=1.0, magnitude=level, hparams=hparams)
+        ours = warp(images, sign * drawn, "bicubic", FILL)
+        assert (ours.int() - by_pillow(images, theirs).int()).abs().max() <= 1, name
+    ours = {*rand_augment.TONES, *rand_augment.WARPS}
     assert ours == set(timm._RAND_INCREASING_TRANSFORMS) and len(ours) == rand_augment.NUM_OPS
 
 
@@ -190,14 +209,11 @@ def test_trivial_augment_maps_magnitudes_as_torchvision(bin_, sign):
     drawn = each(images, float(bin_))
     for name, tone in trivial_augment.TONES.items():
         assert torch.equal(tone(images, drawn, sign * drawn), theirs(name)), name
-    names = {"shear_x": "ShearX", "shear_y": "ShearY", "translate_x": "TranslateX", "translate_y": "TranslateY"}
-    for amounts in trivial_augment.WARPS:
-        for name, amount in amounts.items():
-            alone = TrivialAugment()._warp({name: amount}, images, drawn, sign * drawn)
-            # Pillow's nearest works in 16-bit fixed point: at a border between two pixels it may take the other
-            same = (alone == theirs(names.get(name, "Rotate"))).all(1).float().mean()
-            assert same == 1 if "translate" in name else same > 0.98, name
-    assert {*trivial_augment.TONES, "Rotate", "Identity", *names.values()} == set(space)
+    for name, warp in trivial_augment.WARPS.items():
+        # Pillow's nearest works in 16-bit fixed point: at a border between two pixels it may take the other
+        same = (warp(images, sign * drawn, "nearest", [0, 0, 0]) == theirs(name)).all(1).float().mean()
+        assert same == 1 if "Translate" in name else same > 0.98, name
+    assert {*trivial_augment.TONES, *trivial_augment.WARPS, "Identity"} == set(space)
 
 
 # --- the laws of the draws --------------------------------------------------------------------------------------
@@ -237,25 +253,24 @@ def signatures(monkeypatch, policy, module, images, rounds: int) -> tuple:
     """What `policy` did: how often each operation met an image, and the arguments that it got, over `rounds`."""
     counts, levels, signs, modes = Counter(), [], [], Counter()
 
-    def noted(name, tone):
-        def call(part, level, signed):
-            real = part.flatten(1).any(1).bool()  # a slot for no image holds the last image, made black here
-            counts[name] += real.sum().item()
-            levels.append(level[real])
-            signs.append((signed[real] > 0).float())
-            return part
+    def note(name, part, signed):
+        real = part.flatten(1).any(1).bool()  # a slot for no image holds the last image, made black here
+        counts[name] += real.sum().item()
+        levels.append(signed[real].abs())
+        signs.append((signed[real] > 0).float())
+        return real.sum().item()
 
-        return call
-
-    def warp(part, mode, fill, **amounts):
-        real = part.flatten(1).any(1).bool()
-        for name, amount in amounts.items():
-            counts[name] += (amount[real] != 0).sum().item()
-        modes[mode] += real.sum().item()
+    def tone(name, part, level, signed):
+        assert torch.equal(level, signed.abs())
+        note(name, part, signed)
         return part
 
-    monkeypatch.setattr(module, "TONES", {name: noted(name, tone) for name, tone in module.TONES.items()})
-    monkeypatch.setattr(image_ops, "warp", warp)
+    def warp(name, part, signed, mode, fill):
+        modes[mode] += note(name, part, signed)
+        return part
+
+    for kind, call in (("TONES", tone), ("WARPS", warp)):
+        monkeypatch.setattr(module, kind, {name: partial(call, name) for name in getattr(module, kind)})
     for _ in range(rounds):
         assert torch.equal(policy(images, None)[0], images)
     return counts, torch.cat(levels), torch.cat(signs), modes
@@ -302,9 +317,7 @@ def test_trivial_augment_draws_one_operation_of_14_evenly(monkeypatch):
     n = 56 * rounds
     assert len(counts) == 13  # the fourteenth does nothing
     for name, count in counts.items():
-        # at magnitude 0 a warp moves nothing and is not counted; int(1.07) = 1, so translations move from 1 on
-        share = 30 / 31 if name in WARPS else 1.0
-        assert close(count, n, share / 14), name
+        assert close(count, n, 1 / 14), name
     assert set(modes) == {"nearest"} and close(modes["nearest"], n, 5 / 14)
     bins = Counter(magnitudes.int().tolist())
     assert sorted(bins) == list(range(31)) and all(close(count, len(magnitudes), 1 / 31) for count in bins.values())

@@ -190,9 +190,7 @@ def test_lookahead_in_closed_form():
 
 def test_each_image_is_shown_both_ways_in_two_epochs_and_half_of_them_turned_in_each(images):
     def turned(epoch, seed=0):
-        batch = (images.clone(), None)
-        AlternatingFlip().callback(1).on_train_batch_start(Trainer(0, epoch), Module(seed=seed), batch, 0)
-        return batch[0]
+        return AlternatingFlip()(images, epoch, seed)
 
     first, second = turned(0), turned(1)
     for image, one, two in zip(images, first, second, strict=True):
@@ -204,9 +202,7 @@ def test_which_images_begin_turned_is_random_and_differs_between_seeds():
     images = torch.from_numpy(load("sample").train_images)
     starts = []
     for seed in range(4):
-        batch = (images.clone(), None)
-        AlternatingFlip().callback(1).on_train_batch_start(Trainer(), Module(seed=seed), batch, 0)
-        starts.append((batch[0] != images).flatten(1).any(1))
+        starts.append((AlternatingFlip()(images, 0, seed) != images).flatten(1).any(1))
     for start in starts:
         assert start.float().mean().item() == pytest.approx(0.5, abs=0.05)  # 2,000 images, 4.5 deviations
     for one in range(4):

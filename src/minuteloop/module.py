@@ -21,7 +21,8 @@ SHOWN = 32  # images of the first batch that are kept, for a picture
 class Classifier(pl.LightningModule):
     """Trains `net` on uint8 images; batches are augmented on their device, each sample with its own draws.
 
-    A batch is (images uint8 [N,3,H,W], labels int64 [N]). Every draw of a step is a function of (seed, step).
+    A batch is (images uint8 [N,3,H,W], labels int64 [N]); in training it has been through `prepare`. Every draw is a
+    function of (seed, step).
     """
 
     def __init__(
@@ -63,10 +64,33 @@ class Classifier(pl.LightningModule):
         return self._standardize(images).contiguous(memory_format=self.memory_format)
 
     def _standardize(self, images: Tensor) -> Tensor:
-        return images.float().sub_(self.mean).div_(self.std)
+        return images.float().mul_(1 / self.std).sub_(self.mean / self.std)  # a product is faster than a quotient
 
-    def augment(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def augment(self, images: Tensor, labels: Tensor, epoch: int = 0) -> tuple[Tensor, Tensor]:
         """uint8 images and labels -> normalised float images [N,3,H,W] and soft targets [N,K].
+
+        What a training batch goes through, without the seeds of its draws.
+        """
+        return self.finish(*self._change_pixels(images, labels, epoch))
+
+    def prepare(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """The part of `augment` that is done for several batches at once, the first of which is that of `step`.
+
+        uint8 images and labels -> uint8 images and soft targets.
+        """
+        reseed(self.seed, -1 - step)  # training_step has the seeds of the steps from 0 on
+        return self._change_pixels(images, labels, epoch)
+
+    def _change_pixels(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        targets = (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).float()
+        for transform in self.ingredients.at("source"):
+            images = transform(images, epoch, self.seed)
+        for transform in self.ingredients.at("pixels"):
+            images, targets = transform(images, targets)
+        return images, targets
+
+    def finish(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images and soft targets -> normalised float images and soft targets.
 
         Where a recipe has several `mixed` transforms the batch is turned by a random number of places and cut into one
         part for each, so that neighbours stay neighbours.
@@ -75,10 +99,7 @@ class Classifier(pl.LightningModule):
         if len(mixers) > 1:
             places = torch.arange(len(images), device=images.device)
             order = (places + torch.randint(len(images), (1,), device=images.device)) % len(images)
-            images, labels = images.index_select(0, order), labels[order]
-        targets = (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).float()
-        for transform in self.ingredients.at("pixels"):
-            images, targets = transform(images, targets)
+            images, targets = images.index_select(0, order), targets[order]
         images = self._standardize(images)  # NCHW up to the end: on a CPU broadcasting over inner channels is slow
         for transform in self.ingredients.at("normalized"):
             images, targets = transform(images, targets)
@@ -95,10 +116,10 @@ class Classifier(pl.LightningModule):
                 regularizer(self.net)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        torch.manual_seed(draw_seed(self.seed, self.global_step))
+        reseed(self.seed, self.global_step)
         if self.global_step % LOG_EVERY == 0:
             self.train_loss.zero_()
-        images, targets = self.augment(*batch)
+        images, targets = self.finish(*batch)
         if self.first_batch is None:
             self.first_batch = images[:SHOWN].clone(), targets[:SHOWN].clone()
         loss = self.ingredients.loss(self.net(images), targets)
@@ -158,6 +179,14 @@ class Classifier(pl.LightningModule):
             optimizer, lambda step: schedule(min((step + 1) / steps, 1.0), epochs)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def reseed(seed: int, step: int) -> None:
+    """Seeds the generators for the draws of one step."""
+    mixed = draw_seed(seed, step)
+    torch.default_generator.manual_seed(mixed)  # torch.manual_seed takes 80 us where CUDA could be, but is not used
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(mixed)
 
 
 def draw_seed(seed: int, step: int) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import torch
 from torch import Tensor
+
+CHUNK = 4096  # images that are prepared at once, or one batch: small batches would be bound by the calls
 
 
 class DeviceLoader:
@@ -16,6 +19,9 @@ class DeviceLoader:
     above 1 a batch holds each of its images that often, not side by side, and an epoch of as many batches meets
     1 / repeats of the images (Hoffer 2020). In evaluation the order is that of `indices` and the last batch may be
     smaller.
+
+    `prepare`, a function (images, labels, epoch, step) of a few batches in a row, the first of them that of `step`
+    (counted from the first epoch on), gives what is cut into batches in their place.
     """
 
     def __init__(
@@ -29,9 +35,11 @@ class DeviceLoader:
         repeats: int = 1,
         epoch: Callable[[], int] = lambda: 0,
         met: Callable[[], int] = lambda: 0,
+        prepare: Callable[..., tuple[Tensor, Tensor]] = lambda images, labels, epoch, step: (images, labels),
     ) -> None:
         self.images, self.labels, self.indices = images, labels, indices
         self.batch_size, self.seed, self.repeats, self.epoch, self.met = batch_size, seed, repeats, epoch, met
+        self.prepare = prepare
 
     def __len__(self) -> int:
         """Batches an epoch."""
@@ -39,13 +47,16 @@ class DeviceLoader:
         return whole + (self.seed is None and rest > 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.indices
+        order, epoch, met, size = self.indices, self.epoch(), self.met(), self.batch_size
         if self.seed is not None:
-            shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch())
+            shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = self._repeated(order[torch.randperm(len(order), generator=shuffle).to(order.device)])
-        for start in range(self.met() * self.batch_size, len(self) * self.batch_size, self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            yield self.images.index_select(0, chosen), self.labels[chosen]
+        at_once = max(1, CHUNK // size)
+        for first in range(met - met % at_once, len(self), at_once):
+            chosen = order[first * size : min(first + at_once, len(self)) * size]
+            chunk = self.images.index_select(0, chosen), self.labels[chosen]
+            chunk = self.prepare(*chunk, epoch, epoch * len(self) + first)
+            yield from islice(zip(*(part.split(size) for part in chunk), strict=True), max(met - first, 0), None)
 
     def _repeated(self, order: Tensor) -> Tensor:
         """`order` with its first images `repeats` times each; in a batch all first copies stand before the second."""

@@ -51,6 +51,7 @@ class CIFARData(pl.LightningDataModule):
             repeats=self.repeats,
             epoch=lambda: self.trainer.current_epoch,
             met=lambda: self.trainer.fit_loop.batch_idx + 1,  # asked with the first batch, where the loops are restored
+            prepare=self.trainer.lightning_module.prepare,
         )
 
     def val_dataloader(self) -> DeviceLoader:

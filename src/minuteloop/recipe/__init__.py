@@ -2,6 +2,7 @@
 
 A batch transform says with `stage` where it belongs; within a stage the recipe's order holds:
 
+    source      (uint8 images, epoch, seed) -> uint8 images       alternating flip
     pixels      (uint8 images, soft targets) -> the same          flip, crop
     normalized  (float images, soft targets) -> the same          random erasing
     targets     soft targets -> soft targets                      label smoothing
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-STAGES = ("pixels", "normalized", "targets", "mixed")
+STAGES = ("source", "pixels", "normalized", "targets", "mixed")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass
@@ -15,17 +16,13 @@ class AlternatingFlip:
     hash of the image and the run's seed, so that a run resumed in any epoch goes on as it was.
     """
 
-    def callback(self, steps: int):
-        """The Lightning callback; it turns the images of a batch before they are augmented."""
-        import pytorch_lightning as pl
+    stage: ClassVar[str] = "source"
+
+    def __call__(self, images, epoch, seed):
+        """uint8 images [N,3,H,W] as they lie in the dataset."""
         import torch
 
-        class Turning(pl.Callback):
-            def on_train_batch_start(self, trainer, module, batch, batch_idx):
-                images = batch[0]
-                mixed = images.sum((1, 2, 3)) * 0x9E3779B1 + module.seed * 0x85EBCA6B
-                mixed = (mixed ^ (mixed >> 15)) * 0xC2B2AE35  # MurmurHash3's constants
-                turned = ((mixed >> 16) + trainer.current_epoch) % 2 == 1
-                images.copy_(torch.where(turned.view(-1, 1, 1, 1), images.flip(3), images))
-
-        return Turning()
+        mixed = images.sum((1, 2, 3)) * 0x9E3779B1 + seed * 0x85EBCA6B
+        mixed = (mixed ^ (mixed >> 15)) * 0xC2B2AE35  # MurmurHash3's constants
+        turned = ((mixed >> 16) + epoch) % 2 == 1
+        return torch.where(turned.view(-1, 1, 1, 1), images.flip(3), images)

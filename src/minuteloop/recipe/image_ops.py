@@ -6,8 +6,6 @@ The arithmetic is Pillow's, with its rounding, so that published policies mean t
 from __future__ import annotations
 
 import math
-from functools import reduce
-from operator import iadd
 
 # --- point operations: a table of 256 values an image and channel -----------------------------------------------
 
@@ -53,19 +51,14 @@ def solarize_add(images, added):
 
 def brightness(images, factor):
     """0 is black, 1 the image."""
-    import torch
-
-    return look_up(images, _blend(0, _values(images, torch.float32), factor.view(-1, 1, 1)))
+    return _blend(0, images.float(), factor)
 
 
 def contrast(images, factor):
     """0 is the image's mean grey, 1 the image."""
-    import torch
-
-    total = gray(images).flatten(1).sum(1)
+    total = gray(images).sum((1, 2, 3), keepdim=True)
     pixels = images.shape[2] * images.shape[3]
-    mean = ((2 * total + pixels) // (2 * pixels)).view(-1, 1, 1)
-    return look_up(images, _blend(mean, _values(images, torch.float32), factor.view(-1, 1, 1)))
+    return _blend((2 * total + pixels) // (2 * pixels), images.float(), factor)
 
 
 def auto_contrast(images):
@@ -99,7 +92,11 @@ def equalize(images):
 
 def _blend(degenerate, images, factor):
     """Float32 in this order and cut, not rounded, as Pillow's; a factor above 1 extrapolates."""
-    return (degenerate + factor * (images - degenerate)).clamp_(0, 255).byte()
+    return _to_byte((images - degenerate).mul_(factor.view(-1, 1, 1, 1)).add_(degenerate))
+
+
+def _to_byte(values):
+    return values.clamp_(0, 255).short().byte()  # on a CPU faster than at once
 
 
 def gray(images):
@@ -110,7 +107,7 @@ def gray(images):
 
 def color(images, factor):
     """0 is the grey image, 1 the image."""
-    return _blend(gray(images).float(), images.float(), factor.view(-1, 1, 1, 1))
+    return _blend(gray(images).float(), images.float(), factor)
 
 
 def sharpness(images, factor):
@@ -121,85 +118,108 @@ def sharpness(images, factor):
     box = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]
     smooth = sharp.clone()
     smooth[:, :, 1 : height - 1, 1 : width - 1].mul_(4).add_(box).div_(13).add_(0.5).floor_()
-    return _blend(smooth, sharp, factor.view(-1, 1, 1, 1))
+    return _blend(smooth, sharp, factor)
 
 
 # --- geometric operations ---------------------------------------------------------------------------------------
+#
+# Each output pixel comes from another place of its image; where that lies outside is `fill` (3 values). At the border
+# the outermost pixels repeat.
 
 CUT = 5e-4  # float32 sums that belong on a whole number may fall this far below it
+REACH = 2  # pixels that a kernel reaches beyond an image
 
 
-def warp(images, interpolation, fill, *, rotate=None, shear_x=None, shear_y=None, translate_x=None, translate_y=None):
-    """Each output pixel from another place of its image; `fill` (3 values) where that lies outside.
-
-    rotate in degrees counter-clockwise about the centre; shear_x in pixels along x a pixel of y, from the upper left
-    corner; translate_x in pixels of the source. At the border the outermost pixels repeat. An axis along which
-    nothing moves is not interpolated.
-    """
-    import torch
-
+def slide_x(images, distance, interpolation, fill):
+    """Pixel x of line y is what lies at x + distance[n,y]: float [N,H or 1], in pixels."""
     n, channels, height, width = images.shape
-    x = torch.arange(width, device=images.device)[None]
-    y = torch.arange(height, device=images.device)[:, None]
-    from_x = from_y = None  # how far off a pixel's source is, [N,H or 1,W or 1]
-    if rotate is not None:
-        angle = rotate.view(-1, 1, 1) * (math.pi / 180)
-        cos, sin = angle.cos() - 1, angle.sin()
-        from_centre_x, from_centre_y = x + (0.5 - width / 2), y + (0.5 - height / 2)
-        from_x = cos * from_centre_x - sin * from_centre_y
-        from_y = cos * from_centre_y + sin * from_centre_x
-    from_x = _moved(from_x, y, shear_x, translate_x)
-    from_y = _moved(from_y, x, shear_y, translate_y)
-    columns, across, beside = _taps(x, from_x, interpolation, width)
-    rows, down, above = _taps(y, from_y, interpolation, height)
-    taps = rows.shape[1] * columns.shape[1]
-    taken = (rows[:, :, None] * width + columns[:, None]).view(n, 1, taps * height * width).expand(-1, channels, -1)
-    pixels = images.flatten(2).float().gather(2, taken).view(n, channels, taps, height, width)
-    pixels.mul_((down[:, :, None] * across[:, None]).flatten(1, 2)[:, None])
-    warped = reduce(iadd, pixels.unbind(2)).add_(CUT).clamp_(0, 255).byte()
-    outside = (beside | above).byte()
-    warped.mul_(1 - outside[:, None])
-    for channel, value in enumerate(fill):
-        warped[:, channel].add_(outside, alpha=value)
-    return warped
+    first, weights = _kernel(distance, interpolation)
+    # all lines one after the other; before the first and after the last a line's length that is never shown
+    padded = width + 2 * REACH
+    lines = images.new_empty(2 * width + n * channels * height * padded)
+    lines[width:-width].view(n, channels, height, padded).copy_(_padded(images))
+    length = width + len(weights) - 1
+    runs = lines.as_strided((len(lines) - length + 1, length), (1, 1))
+    starts = _range(n * channels * height, images).view(n, channels, height) * padded + width + REACH
+    starts = starts + first.clamp_(-width - 1, width - 1)[:, None]
+    run = runs.index_select(0, starts.flatten()).view(n, channels, height, length).float()
+    weights = [weight[:, None, :, None] for weight in weights]
+    total = run[..., :width] * weights[0]
+    for tap, weight in enumerate(weights[1:], 1):
+        total.addcmul_(run[..., tap : tap + width], weight)
+    return _filled(total, _outside(distance[..., None], _range(width, images)), fill)
 
 
-def one_warp(images, interpolation, fill, amounts):
-    """`warp` by one of `amounts` (its arguments, each [N]), drawn evenly for each image."""
+def slide_y(images, distance, interpolation, fill):
+    """`slide_x` along the columns; distance [N,W or 1]."""
+    return slide_x(images.transpose(2, 3), distance, interpolation, fill).transpose(2, 3)
+
+
+def shear(slope, lines):
+    """Pixels a line, float [N], from the upper left corner -> the distance that `slide_x` or `slide_y` takes."""
+    return slope[:, None] * (_range(lines, slope) + 0.5)
+
+
+def rotate(images, degrees, interpolation, fill):
+    """Counter-clockwise about the centre, float [N]."""
+    channels, height, width = images.shape[1:]
+    x, y = _range(width, images), _range(height, images)[:, None]
+    angle = degrees.view(-1, 1, 1) * (math.pi / 180)
+    cos, sin = angle.cos() - 1, angle.sin()
+    from_x, from_y = x + (0.5 - width / 2), y + (0.5 - height / 2)
+    beside, below = cos * from_x - sin * from_y, cos * from_y + sin * from_x
+    (left, across), (top, down) = _kernel(beside, interpolation), _kernel(below, interpolation)
+    padded = _padded(_padded(images).transpose(2, 3)).transpose(2, 3).float()
+    rows, columns = padded.shape[2:]
+    left = (left + (x + REACH)).clamp_(0, columns - len(across))
+    top = (top + (y + REACH)).clamp_(0, rows - len(down))
+    first = (top * columns + left).flatten(1)[:, None].expand(-1, channels, -1)
+    values = padded.flatten(2)
+    total = values.new_zeros(images.flatten(2).shape)
+    for row, weight_down in enumerate(down):
+        for column, weight_across in enumerate(across):
+            value = values[:, :, row * columns + column :].gather(2, first)
+            total.addcmul_(value, (weight_down * weight_across).flatten(1)[:, None])
+    return _filled(total.view(images.shape), _outside(beside, x) | _outside(below, y), fill)
+
+
+def _padded(images):
+    """Lines with their ends repeated REACH times."""
     import torch
 
-    chosen = torch.randint(len(amounts), (len(images),), device=images.device)
-    one = {name: amount * (chosen == k) for k, (name, amount) in enumerate(amounts.items())}
-    return warp(images, interpolation, fill, **one)
+    left, right = (images[..., end].expand(*images.shape[:3], REACH) for end in (slice(1), slice(-1, None)))
+    return torch.cat([left, images, right], dim=3)
 
 
-def _moved(distance, across, shear, shift):
-    moves = [] if distance is None else [distance]
-    moves += [] if shear is None else [shear.view(-1, 1, 1) * (across + 0.5)]
-    moves += [] if shift is None else [shift.view(-1, 1, 1)]
-    return sum(moves) if moves else None
-
-
-def _taps(pixel, distance, interpolation: str, side: int):
-    """Of what is `distance` [N,H or 1,W or 1] from a pixel, along one axis: the pixels that make it, int64, their
-    weights, float32, both [N,taps,H or 1,W or 1], and whether it lies outside, bool [N,H,W]."""
+def _range(length, like):
     import torch
 
-    one = torch.ones(1, 1, 1, 1, device=pixel.device)
-    if distance is None:
-        return pixel.expand(1, 1, -1, -1), one, one[0] == 0
-    place = distance + (pixel + 0.5)
-    outside = place.clamp(0, side * (1 - 2**-24)) != place  # the last float32 before the border
+    return torch.arange(length, device=like.device)
+
+
+def _kernel(distance, interpolation):
+    """(first, weights): where it begins, int64, beside a pixel's own place, and its values, float32."""
     if interpolation == "nearest":
-        return place.long().clamp_(0, side - 1)[:, None], one, outside
+        return (distance + 0.5).floor().long(), [distance.new_ones(()).expand_as(distance)]
     first = distance.floor()
     d = distance - first
     if interpolation == "bilinear":
-        weights = [1 - d, d]
-    else:  # cubic convolution with a = -1 (Keys 1981), as Pillow's
-        square = d * d
-        cube = square * d
-        weights = [2 * square - d - cube, 1 - 2 * square + cube, d + square - cube, cube - square]
-    taps = len(weights)
-    shift = torch.arange(taps, device=pixel.device).view(-1, 1, 1) - (taps // 2 - 1)
-    return (first.long()[:, None] + (pixel + shift)).clamp_(0, side - 1), torch.stack(weights, dim=1), outside
+        return first.long(), [1 - d, d]
+    square = d * d  # cubic convolution with a = -1 (Keys 1981), as Pillow's
+    cube = square * d
+    return first.long() - 1, [2 * square - d - cube, 1 - 2 * square + cube, d + square - cube, cube - square]
+
+
+def _outside(distance, pixel):
+    """bool: whether a pixel's place is outside [0, side)."""
+    place = distance + (pixel + 0.5)
+    return place.clamp(0, pixel.numel() * (1 - 2**-24)) != place  # the last float32 before the border
+
+
+def _filled(total, outside, fill):
+    warped = _to_byte(total.add_(CUT))
+    outside = outside.byte()
+    warped.mul_((1 - outside)[:, None])
+    for channel, value in enumerate(fill):
+        warped[:, channel].add_(outside, alpha=value)
+    return warped

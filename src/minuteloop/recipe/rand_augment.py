@@ -23,9 +23,19 @@ TONES = {
     "BrightnessIncreasing": lambda images, level, signed: ops.brightness(images, _factor(signed)),
     "SharpnessIncreasing": lambda images, level, signed: ops.sharpness(images, _factor(signed)),
 }
-# operations that share a part of the batch, each with what a level moves: pixels a pixel, shares of the side, degrees
-WARPS = ({"shear_x": 0.03, "translate_x": 0.045}, {"shear_y": 0.03, "translate_y": 0.045}, {"rotate": 3.0})
-NUM_OPS = len(TONES) + sum(map(len, WARPS))
+# name -> operation(images, level with its sign, interpolation, fill)
+WARPS = {
+    "Rotate": lambda images, signed, *how: ops.rotate(images, 3 * signed, *how),
+    "ShearX": lambda images, signed, *how: ops.slide_x(images, ops.shear(0.03 * signed, images.shape[2]), *how),
+    "ShearY": lambda images, signed, *how: ops.slide_y(images, ops.shear(0.03 * signed, images.shape[3]), *how),
+    "TranslateXRel": lambda images, signed, *how: ops.slide_x(
+        images, (0.045 * images.shape[3] * signed)[:, None], *how
+    ),
+    "TranslateYRel": lambda images, signed, *how: ops.slide_y(
+        images, (0.045 * images.shape[2] * signed)[:, None], *how
+    ),
+}
+NUM_OPS = len(TONES) + len(WARPS)
 
 
 def _factor(signed):
@@ -60,17 +70,15 @@ class RandAugment:
         import torch
 
         modes = ("bilinear", "bicubic") if self.interpolation == "random" else (self.interpolation,)
-        operations = [*TONES.values(), *(partial(self._warp, warp, mode) for warp in WARPS for mode in modes)]
-        weights = [2] * len(TONES) + [2 * len(warp) // len(modes) for warp in WARPS for _ in modes]
+        operations = [*TONES.values(), *(partial(self._warp, warp, mode) for warp in WARPS.values() for mode in modes)]
+        weights = [2] * len(TONES) + [2 // len(modes)] * (len(WARPS) * len(modes))
         for _ in range(self.num_ops):
             rows, sizes = strata(len(images), self.prob / NUM_OPS / 2, weights, images.device)
             level = torch.randn(len(rows), device=images.device).mul_(self.magnitude_std).add_(self.magnitude)
             signed = level.clamp_(0, 10) * torch.randint(2, level.shape, device=images.device).mul_(2).sub_(1)
             parts = zip(operations, *(drawn.split(sizes) for drawn in (take(images, rows), level, signed)), strict=True)
-            images = put(images, rows, torch.cat([operation(*part) for operation, *part in parts]))
+            images = put(images, rows, *(operation(*part) for operation, *part in parts))
         return images, targets
 
-    def _warp(self, scales, interpolation, images, level, signed):
-        sides = {"translate_x": images.shape[3], "translate_y": images.shape[2]}
-        amounts = {name: signed * (scale * sides.get(name, 1)) for name, scale in scales.items()}
-        return ops.one_warp(images, interpolation, self.fill, amounts)
+    def _warp(self, warp, interpolation, images, level, signed):
+        return warp(images, signed, interpolation, self.fill)

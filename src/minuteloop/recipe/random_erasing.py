@@ -45,15 +45,25 @@ class RandomErasing:
         fits = (heights < height) & (widths < width)
         first = fits.int().argmax(1, keepdim=True)
         heights, widths, fits = (drawn.gather(1, first) for drawn in (heights, widths, fits))  # [n,1]
-        box = (_span(heights, height) * fits)[:, None, :, None] * _span(widths, width)[:, None, None, :]
-        noise = torch.randn(chosen.shape, device=images.device)  # drawn contiguous: on a CPU many times faster
-        return put(images, rows, chosen.lerp(noise, box)), targets
+        down, across = _within(heights * fits, height)[:, :, None], _within(widths, width)[:, None]  # [n,H,1], [n,1,W]
+        box = ((down >= 0) & (across >= 0))[:, None]
+        # normal draws cost a CPU more than all the rest: only as many as the largest box has pixels
+        noise = torch.randn(*chosen.shape[:2], self._largest(height, width), device=images.device)
+        place = (down * widths[:, :, None] + across).clamp_(0, noise.shape[2] - 1).long().flatten(1)[:, None]
+        noise = noise.gather(2, place.expand(-1, chosen.shape[1], -1)).view(chosen.shape)
+        return put(images, rows, chosen.lerp(noise, box.float())), targets
+
+    def _largest(self, height: int, width: int) -> int:
+        """A bound of the pixels of a box: what rounding adds to its sides is most where they differ most."""
+        area = self.max_area * height * width
+        sides = math.sqrt(area * self.min_aspect) + math.sqrt(area / self.min_aspect)
+        return min(int(area + sides / 2 + 0.25), height * width)
 
 
-def _span(length, side):
-    """float [n,side]: 1 where pixels lie in a run of `length` [n,1] at an even place."""
+def _within(length, side):
+    """float [n,side]: which pixel of a run of `length` [n,1] at an even place a pixel is; -1 outside."""
     import torch
 
     start = (torch.rand_like(length) * (side - length + 1)).floor()
-    pixel = torch.arange(side, device=length.device)
-    return ((pixel >= start) & (pixel < start + length)).float()
+    pixel = torch.arange(side, device=length.device) - start
+    return torch.where(pixel < length, pixel, -1.0).clamp_(min=-1)

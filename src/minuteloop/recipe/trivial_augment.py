@@ -22,18 +22,24 @@ TONES = {
     "AutoContrast": lambda images, magnitude, signed: ops.auto_contrast(images),
     "Equalize": lambda images, magnitude, signed: ops.equalize(images),
 }
-# operations that share a part of the batch, each with its amount at a signed magnitude: pixels a pixel, pixels,
-# degrees; torchvision's translations say where a pixel goes, `warp`'s where it comes from
-WARPS = (
-    {"shear_x": lambda signed: signed * 0.033, "translate_x": lambda signed: -(signed * 32 / 30).trunc()},
-    {"shear_y": lambda signed: signed * 0.033, "translate_y": lambda signed: -(signed * 32 / 30).trunc()},
-    {"rotate": lambda signed: signed * 4.5},
-)
-NUM_OPS = 1 + len(TONES) + sum(map(len, WARPS))  # with the identity
+# name -> operation(images, magnitude with its sign, interpolation, fill)
+WARPS = {
+    "Rotate": lambda images, signed, *how: ops.rotate(images, 4.5 * signed, *how),
+    "ShearX": lambda images, signed, *how: ops.slide_x(images, ops.shear(0.033 * signed, images.shape[2]), *how),
+    "ShearY": lambda images, signed, *how: ops.slide_y(images, ops.shear(0.033 * signed, images.shape[3]), *how),
+    "TranslateX": lambda images, signed, *how: ops.slide_x(images, _pixels(signed), *how),
+    "TranslateY": lambda images, signed, *how: ops.slide_y(images, _pixels(signed), *how),
+}
+NUM_OPS = 1 + len(TONES) + len(WARPS)  # with the identity
 
 
 def _factor(signed):
     return (1 + 0.033 * signed.double()).float()
+
+
+def _pixels(signed):
+    """torchvision says where a pixel goes, `slide_x` where it comes from."""
+    return -(signed * 32 / 30).trunc()[:, None]
 
 
 @dataclass
@@ -57,13 +63,12 @@ class TrivialAugment:
         """uint8 images [N,3,H,W]; targets [N,K] pass through."""
         import torch
 
-        operations = [*TONES.values(), *(partial(self._warp, warp) for warp in WARPS)]
-        weights = [1] * len(TONES) + [len(warp) for warp in WARPS]
-        rows, sizes = strata(len(images), self.prob / NUM_OPS, weights, images.device)
+        operations = [*TONES.values(), *(partial(self._warp, warp) for warp in WARPS.values())]
+        rows, sizes = strata(len(images), self.prob / NUM_OPS, [1] * len(operations), images.device)
         magnitude = torch.randint(BINS, (len(rows),), device=images.device).float()
         signed = magnitude * torch.randint(2, magnitude.shape, device=images.device).mul_(2).sub_(1)
         parts = zip(operations, *(drawn.split(sizes) for drawn in (take(images, rows), magnitude, signed)), strict=True)
-        return put(images, rows, torch.cat([operation(*part) for operation, *part in parts])), targets
+        return put(images, rows, *(operation(*part) for operation, *part in parts)), targets
 
-    def _warp(self, amounts, images, magnitude, signed):
-        return ops.one_warp(images, "nearest", self.fill, {name: at(signed) for name, at in amounts.items()})
+    def _warp(self, warp, images, magnitude, signed):
+        return warp(images, signed, "nearest", self.fill)
