@@ -109,7 +109,7 @@ def test_stems_and_transitions():
     assert [spell(stage.transition, stage.width) for stage in stages] == [""] * 4
     # the depthwise convolution keeps the channels that enter, the next convolution widens (4.07 and 4.15, not 4.24)
     assert stages[1].blocks[0].text(192) == "dw7/2 ln pw:4w gelu pw:w + pw/2:w ln"
-    assert stages[1].blocks[0].branch[0].c_out == 96
+    assert stages[1].blocks[0].branches[0][0].c_out == 96
     stages = plan(rung("layer_scale")).stages
     assert [spell(stage.transition, stage.width) for stage in stages] == ["", *["ln conv2/2:w"] * 3]
     assert plan(rung("layer_scale")).text().endswith("head     avg ln linear:1000")

@@ -15,7 +15,7 @@ IMAGE_SIZE = 64  # pixels, with the stem and the total stride of 224
 
 def resnet_name(name: str) -> str:
     """Our name of a tensor -> torchvision's."""
-    part, _, rest = name.partition(".")
+    part, _, rest = name.replace("branches.0", "branch").partition(".")
     if part == "stem":
         return rest.replace("0.", "conv1.", 1) if rest.startswith("0.") else rest.replace("1.", "bn1.", 1)
     if part == "head":
@@ -34,7 +34,7 @@ def convnext_name(name: str) -> str:
         return name
     if name.startswith("head."):
         return name.replace("norm.0", "norm").replace("linear", "fc")
-    name = name.replace("transition", "downsample").replace("layer_scale.", "")
+    name = name.replace("transition", "downsample").replace("layer_scales.0.", "").replace("branches.0", "branch")
     for index, layer in {0: "conv_dw", 1: "norm", 2: "mlp.fc1", 4: "mlp.fc2"}.items():
         name = name.replace(f"branch.{index}.", f"{layer}.")
     return name

@@ -98,19 +98,39 @@ def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) 
                 by = [_word(other) for other in listed if key in deltas[other]] or [f"arch.{key}={final.get(key)}"]
                 config.arch.applied.pop(_word(step), None)
                 config.arch.replaced[_word(step)] = by[-1]
-    text = resolve(config.arch, config.size, image_size, 10).text()
+    try:
+        text, refused = resolve(config.arch, config.size, image_size, 10).text(), None
+    except ConfigError as error:
+        text, refused = None, error
     if listed:
         plain = [word for word in files.overrides if not word.startswith("modernization=")]
         base = files.loader.load_configuration(files.config_name, [*plain, "modernization=[]"], RunMode.RUN)
         before = flat(OmegaConf.to_container(base.arch))
         for step in listed:
             others = {key for other in listed if other != step for key in deltas[other]}
-            without = OmegaConf.merge(cfg.arch)
-            for key in deltas[step].keys() - others:
-                OmegaConf.update(without, key, before.get(key))
-            idle = resolve(OmegaConf.to_object(without), config.size, image_size, 10).text() == text
-            if idle or listed.count(step) > 1:
+            without = _without(cfg.arch, deltas[step].keys() - others, before)
+            try:
+                other = resolve(without, config.size, image_size, 10).text()
+            except ConfigError:
+                continue
+            if refused:
+                raise ConfigError(f"step {_word(step)} does not fit {config.arch.name}: {refused}") from refused
+            if other == text or listed.count(step) > 1:
                 raise ConfigError(f"step {_word(step)} changes nothing here; take it out of modernization=[...]")
+    if refused:
+        raise refused
+
+
+def _without(arch: DictConfig, keys: set[str], before: dict):
+    """`arch` with `keys` as they were before; those that were not there go."""
+    kept = OmegaConf.merge(arch)
+    for key in keys:
+        if key in before:
+            OmegaConf.update(kept, key, before[key])
+        else:
+            where, _, name = key.rpartition(".")
+            OmegaConf.select(kept, where).pop(name)
+    return OmegaConf.to_object(kept)
 
 
 def _word(config_path: str) -> str:

@@ -85,8 +85,8 @@ def check(config: object, path: str = "") -> None:
 class Stem:
     """From the image to the first stage."""
 
-    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, patch = kernel equal to the stride,
-    # whiten = frozen 2x2 filters that whiten the images' patches
+    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, deep = three 3x3, patch = kernel equal to
+    # the stride, space_to_depth, whiten = frozen 2x2 filters that whiten the images' patches
     kind: str = "conv"
     # published stride in pixels, before `size.reduce` takes strides away; never set by a step
     stride: int = number(4, 1, 64, "a whole number of pixels", whole=True)
@@ -105,39 +105,70 @@ class Stages:
     widen: float = number(1.0, 0.01, 100, "a factor above 0")
     # a program that changes grid and width between stages; empty = the first block of a stage strides
     transition: str = ""
+    last_grid: int = number(
+        4, 1, 64, "a number of pixels", whole=True
+    )  # side of the last map where size.reduce is auto
+    keep: Any = number("all", 1, 64, "all or a number of stages", legal=("all",), whole=True)  # only the first ones
 
 
 @dataclass
 class Block:
     """Each knob is one value, or a list by stage whose last value repeats."""
 
-    # order of the convolutions: 1 = pointwise, k = spatial mixer, K = dense k x k
-    layout: Any = pattern("1 k 1", r"[1kK]( [1kK])*", "a word over 1, k and K such as '1 k 1'", by_stage=True)
-    kernel: Any = number(3, 1, 63, "a kernel size in pixels", whole=True, by_stage=True)
+    # order of the convolutions: 1 = pointwise, k = spatial mixer, K = dense k x k; | begins another branch with a sum
+    # of its own
+    layout: Any = pattern(
+        "1 k 1", r"[1kK]( [1kK])*( \| [1kK]( [1kK])*)*", "a word over 1, k, K and | such as '1 k 1'", by_stage=True
+    )
+    mixer: Any = words("conv", "attn", by_stage=True)  # what k is
+    # of an attention mixer the side of a window, 0 = all pixels
+    kernel: Any = number(3, 0, 63, "a kernel size in pixels", whole=True, by_stage=True)
     # of the mixer: a number of groups, wN = groups N channels wide, dw = depthwise
     groups: Any = pattern(1, r"[1-9]\d*|w[1-9]\d*|dw", "a number, wN or dw", by_stage=True)
     # widths of the hidden and the last convolution: w = the stage's width, c = the block's input
     inner: Any = pattern("w", r"\d*\.?\d*[wc]", "a multiple of w or c such as 4w", by_stage=True)
     outer: Any = pattern("4w", r"\d*\.?\d*[wc]", "a multiple of w or c such as 4w", by_stage=True)
-    norm: Any = words("bn", "ln", by_stage=True)
-    # all = one after every convolution, one = only after the spatial mixer
+    norm: Any = words("bn", "ln", "gn", "evonorm_b0", "evonorm_s0", "none", by_stage=True)
+    # all = one at every convolution, one = only after the spatial mixer; with order pre where a branch begins
     norms: Any = words("all", "one", by_stage=True)
-    act: Any = words("relu", "gelu", by_stage=True)
-    # all = after every convolution and the sum, branch = not after the sum, one = only before the last convolution
-    acts: Any = words("all", "branch", "one", by_stage=True)
-    # conv = a 1x1 where shapes differ, identity = none where they differ, none = no sum at all
-    shortcut: Any = words("conv", "identity", "none", by_stage=True)
+    act: Any = words("relu", "gelu", "silu", "relu6", "leaky", by_stage=True)
+    # all = after every convolution and the sum, branch = not after the sum, inner = nor after the last convolution,
+    # one = only before the last convolution
+    acts: Any = words("all", "branch", "inner", "one", by_stage=True)
+    # post = convolution, norm, act; pre = norm, act, convolution (He 2016b)
+    order: str = words("post", "pre")
+    # on channels: none, se:WIDTH (squeezed), eca, ceca (circular), grn
+    gate: Any = pattern(
+        "none",
+        r"none|se:\d*\.?\d*[wc]?|eca|ceca|grn",
+        "none, se:WIDTH such as se:0.25w, eca, ceca or grn",
+        by_stage=True,
+    )
+    gate_at: Any = words("inner", "end", by_stage=True)  # before the last convolution, or where the branch ends
+    # conv = a 1x1 where shapes differ, avg = average pool and 1x1, identity = none where they differ, none = no sum
+    shortcut: Any = words("conv", "avg", "identity", "none", by_stage=True)
+    # a strided mixer becomes one of stride 1, norm, act and blur; the stem's max-pool likewise (Zhang 2019)
+    antialias: bool = False
+    # of the convolutions: std = standardized (Qiao 2019), scaled = for nets without norms (Brock 2021)
+    weight: str = words("plain", "std", "scaled")
+    # of nets without norms: what a branch is multiplied with; inputs are divided by the deviation that follows
+    alpha: float = number(0.0, 0.0, 10.0, "a factor (0 = none)")
+    head_width: int = number(32, 1, 4096, "a number of channels", whole=True)  # of an attention head
     # of the convolutions' weights, in the whole net: by fan in, or as the identity where channels allow
     init: str = words("normal", "dirac")
     bias: bool = False  # of the convolutions, in the whole net
     layer_scale: float = number(0.0, 0.0, 1.0, "an initial value in [0, 1] (0 = none)")
+    zero_init_last: bool = False  # the last weights of a branch begin at 0, so that it begins as its shortcut
 
 
 @dataclass
 class Head:
     """From the last map to the logits."""
 
-    norm: str = words("none", "after")  # a norm after the global pool (Liu 2022, sec. 2.6)
+    # before = norm and act before the global pool (nets of order pre), after = norm after it (Liu 2022, sec. 2.6)
+    norm: str = words("none", "before", "after")
+    # a last 1x1 to that many channels, with norm and act; 0 = none
+    width: int = number(0, 0, 65536, "a number of channels", whole=True)
     pool: str = words("avg", "max")  # over the last map
     bias: bool = True  # of the classifier
     scale: float = number(1.0, 1e-6, 1e6, "a factor above 0")  # on the logits
@@ -152,6 +183,9 @@ class Arch:
     stages: Stages = field(default_factory=Stages)
     block: Block = field(default_factory=Block)
     head: Head = field(default_factory=Head)
+    # knobs of block for the first half of the stages, which win over block's
+    early: dict[str, Any] = field(default_factory=dict)
+    positions: bool = False  # a learned map is added to the stem's (Dosovitskiy 2021)
     # records, not switches: step -> source, written by the steps; step of the arch -> what replaced it
     applied: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)

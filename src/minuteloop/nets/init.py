@@ -20,3 +20,9 @@ def initialise(net: nn.Module, init: str = "normal") -> None:
                 nn.init.zeros_(module.bias)
             if init == "dirac" and isinstance(module, nn.Conv2d) and module.groups == 1:
                 nn.init.dirac_(module.weight[: module.in_channels].detach())
+
+
+def zero_last(branch: nn.Sequential) -> None:
+    """The last norm of a branch, or its last convolution where no norm follows that, begins at 0 (Goyal 2017)."""
+    weighted = [module for module in branch if getattr(module, "weight", None) is not None]
+    nn.init.zeros_(weighted[-1].weight)

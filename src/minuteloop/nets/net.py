@@ -3,27 +3,39 @@
 import torch
 from torch import Tensor, nn
 
-from minuteloop.nets.blueprint import BlockPlan, Blueprint, StagePlan
-from minuteloop.nets.init import initialise
+from minuteloop.nets.attention import Positions
+from minuteloop.nets.block import BlockPlan
+from minuteloop.nets.blueprint import Blueprint, StagePlan
+from minuteloop.nets.init import initialise, zero_last
 from minuteloop.nets.ops import DropPath, LayerScale, Whitening, build
+from minuteloop.nets.program import channels_out
 
 
 class Block(nn.Module):
-    """act(shortcut(x) + drop_path(layer_scale(branch(x)))), or without the sum"""
+    """act(shortcut(x) + drop_path(layer_scale(branch(x)))), once for each branch, or without the sum"""
 
     def __init__(self, plan: BlockPlan):
         super().__init__()
-        self.branch = build(plan.branch)
+        self.pre = build(plan.pre, keeps_input=True)
+        self.branches = nn.ModuleList(build(branch, keeps_input=True) for branch in plan.branches)
         self.shortcut = None if plan.shortcut is None else build(plan.shortcut)
-        self.layer_scale = LayerScale(plan.branch[-1].c_out, plan.layer_scale) if plan.layer_scale else nn.Identity()
+        self.projects = bool(plan.shortcut)
+        scaled, c = plan.layer_scale > 0, channels_out(plan.ops, 0)
+        self.layer_scales = nn.ModuleList(LayerScale(c, plan.layer_scale) for _ in plan.branches if scaled)
         self.drop_path = DropPath()
         self.act = build(plan.act)
 
     def forward(self, x: Tensor) -> Tensor:
-        branch = self.layer_scale(self.branch(x))
-        if self.shortcut is None:
-            return self.act(branch)
-        return self.act(self.shortcut(x) + self.drop_path(branch))
+        entered = self.pre(x)
+        for n, branch in enumerate(self.branches):
+            y = branch(x if n else entered)
+            if self.layer_scales:
+                y = self.layer_scales[n](y)
+            if self.shortcut is None:
+                x = y
+            else:
+                x = (self.shortcut(entered) if self.projects and not n else x) + self.drop_path(y)
+        return self.act(x)
 
 
 class Stage(nn.Module):
@@ -31,7 +43,7 @@ class Stage(nn.Module):
 
     def __init__(self, plan: StagePlan):
         super().__init__()
-        self.transition = build(plan.transition)
+        self.transition = build(plan.transition, keeps_input=True)
         self.blocks = nn.Sequential(*(Block(block) for block in plan.blocks))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,17 +51,18 @@ class Stage(nn.Module):
 
 
 class Head(nn.Module):
-    """Global pool, norm where the arch has one, classifier."""
+    """What the arch has before the global pool, the pool, norm where the arch has one, classifier."""
 
     def __init__(self, blueprint: Blueprint):
         super().__init__()
         self.pool, self.scale = blueprint.head.pool, blueprint.head.scale
+        self.last = build(blueprint.last, keeps_input=True)
         self.norm = build(blueprint.head_norm)
         self.linear = nn.Linear(blueprint.channels, blueprint.num_classes, bias=blueprint.head.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         pool = torch.amax if self.pool == "max" else torch.mean
-        x = self.norm(pool(x, (2, 3), keepdim=True))  # [N, C, 1, 1]
+        x = self.norm(pool(self.last(x), (2, 3), keepdim=True))  # [N, C, 1, 1]
         return self.scale * self.linear(x.flatten(1))
 
 
@@ -59,11 +72,22 @@ class Net(nn.Module):
     def __init__(self, blueprint: Blueprint):
         super().__init__()
         self.stem = build(blueprint.stem)
+        if blueprint.positions:
+            self.stem.append(Positions(channels_out(blueprint.stem, 3), blueprint.stem_grid))
         self.stages = nn.Sequential(*(Stage(stage) for stage in blueprint.stages))
         self.head = Head(blueprint)
+        self.strides = blueprint.strides
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.stages(self.stem(x)))
+
+    def features(self, x: Tensor) -> list[tuple[int, Tensor]]:
+        """Images [N, 3, H, W] -> (stride in pixels, maps [N, C, H / stride, W / stride]) of each stage."""
+        x, found = self.stem(x), []
+        for stride, stage in zip(self.strides, self.stages, strict=True):
+            x = stage(x)
+            found.append((stride, x))
+        return found
 
     def init_from(self, images: Tensor) -> None:
         """Sets what is computed from training images [N, 3, H, W], normalised: the filters of a whitening stem."""
@@ -82,4 +106,9 @@ def build_net(blueprint: Blueprint) -> Net:
     """The net of a blueprint, initialised by the default generator."""
     net = Net(blueprint)
     initialise(net, blueprint.init)
+    if blueprint.zero_init_last:
+        for stage in net.stages:
+            for block in stage.blocks:
+                for branch in block.branches:
+                    zero_last(branch)
     return net

@@ -1,37 +1,114 @@
 """The operations of a program as modules. Maps are [N, C, H, W], channels_last in memory where the net is."""
 
 import functools
+import math
 
 import torch
 from torch import Tensor, nn
 
+from minuteloop.nets.attention import Attention
 from minuteloop.nets.program import Op, Program
 
 
 def _conv(op: Op) -> nn.Conv2d:
+    shape = (op.c_in, op.c_out, op.kernel, op.stride, op.padding)
+    if op.weight == "std":
+        return _timm("StdConv2d")(*shape, groups=op.groups, bias=op.bias)
+    if op.weight == "scaled":  # eps: Brock 2021, released code
+        return _timm("ScaledStdConv2d")(*shape, groups=op.groups, bias=op.bias, gamma=op.factor, eps=1e-5)
     cls = nn.Conv2d
     if op.groups == op.c_in == op.c_out > 1:
         cls = DepthwiseConv
     elif op.kernel == op.stride and op.groups == 1:
         cls = PatchConv
-    return cls(op.c_in, op.c_out, op.kernel, op.stride, op.padding, groups=op.groups, bias=op.bias)
+    return cls(*shape, groups=op.groups, bias=op.bias)
+
+
+def _timm(name: str):
+    """A layer of timm, which takes a second to import."""
+    import timm.layers.grn
+
+    return getattr(timm.layers, name, None) or getattr(timm.layers.grn, name)
+
+
+def _se(op: Op) -> nn.Module:
+    act = nn.SiLU if op.act == "silu" else nn.ReLU
+    return _timm("SEModule")(op.c_in, rd_channels=op.hidden, act_layer=act)
+
+
+def _attention(op: Op) -> nn.Module:
+    return Attention(op.c_in, op.groups, op.window, op.kind == "sattn", op.bias)
+
+
+def _groups(op: Op) -> int:
+    return math.gcd(32, op.c_in)  # 32: Wu 2018, sec. 3.1
 
 
 # Op.kind -> module
 MODULES = {
     "conv": _conv,
     "whiten": lambda op: Whitening(op.c_in, op.c_out, op.kernel, op.stride, op.padding),
+    "attn": _attention,
+    "wattn": _attention,
+    "sattn": _attention,
+    "se": _se,
+    "eca": lambda op: _timm("EcaModule")(op.c_in),
+    "ceca": lambda op: _timm("CecaModule")(op.c_in),
+    "grn": lambda op: _timm("GlobalResponseNorm")(op.c_in, channels_last=False),
     "maxpool": lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding),
+    "avgpool": lambda op: nn.AvgPool2d(op.kernel, op.stride, op.padding),
+    "blur": lambda op: Blur(op.stride),
+    "unshuffle": lambda op: nn.PixelUnshuffle(op.kernel),
+    "times": lambda op: Times(op.factor),
     "bn": lambda op: nn.BatchNorm2d(op.c_out),
     "ln": lambda op: LayerNorm(op.c_out, eps=1e-6),  # eps: Liu 2022, released code
+    "gn": lambda op: nn.GroupNorm(_groups(op), op.c_out),
+    "evob": lambda op: _timm("EvoNorm2dB0")(op.c_out),
+    "evos": lambda op: _timm("EvoNorm2dS0")(op.c_out, groups=_groups(op)),
+    "evolinb": lambda op: _timm("EvoNorm2dB0")(op.c_out, apply_act=False),
+    "evolins": lambda op: _timm("EvoNorm2dS0")(op.c_out, groups=_groups(op), apply_act=False),
     "relu": lambda op: nn.ReLU(inplace=True),
+    "relu6": lambda op: nn.ReLU6(inplace=True),
+    "silu": lambda op: nn.SiLU(inplace=True),
+    "leaky": lambda op: nn.LeakyReLU(1e-3, inplace=True),  # slope: Ridnik 2021, sec. 2.3
     "gelu": lambda op: nn.GELU(),
 }
 
 
-def build(program: Program) -> nn.Sequential:
-    """The module that executes a program; an empty one is the identity."""
-    return nn.Sequential(*(MODULES[op.kind](op) for op in program))
+def build(program: Program, keeps_input: bool = False) -> nn.Sequential:
+    """The module that executes a program; an empty one is the identity. `keeps_input`: it is read elsewhere too."""
+    modules = [MODULES[op.kind](op) for op in program]
+    if keeps_input and hasattr(modules[0] if modules else None, "inplace"):
+        modules[0].inplace = False
+    return nn.Sequential(*modules)
+
+
+class Times(nn.Module):
+    """The maps times a number."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+class Blur(nn.Module):
+    """Depthwise [1 2 1; 2 4 2; 1 2 1] / 16 with a stride, the border mirrored (Zhang 2019, sec. 3)."""
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+        line = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("filter", line[:, None] * line, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mode = "reflect" if min(x.shape[2:]) > 1 else "replicate"  # a single pixel has no mirror image
+        x = nn.functional.pad(x, [1] * 4, mode=mode)
+        return nn.functional.conv2d(
+            x, self.filter.expand(x.shape[1], 1, 3, 3).to(x.dtype), None, self.stride, groups=x.shape[1]
+        )
 
 
 class LayerNorm(nn.LayerNorm):

@@ -4,11 +4,17 @@
     conv3g32:w    in 32 groups; gw8 = groups 8 channels wide (their number is a gcd, so that it divides both channels)
     pw:w  dw7/2   pointwise (1x1) and depthwise convolution; dw always keeps its channels
     whiten2:24    convolution whose frozen filters whiten the patches of the images; its bias is learned
-    bn ln relu gelu maxpool3/2    as they say; `norm` and `act` stand for the block's own
+    attn  wattn7  sattn7    attention among all pixels, in windows of 7x7, in windows shifted by half of that
+    se:0.25c eca ceca grn   channel gates; se's number is its squeezed width
+    maxpool3/2 avgpool2/2 blur/2 unshuffle2    pooling, anti-aliasing, space to depth
+    bn ln gn evob evos, relu gelu silu relu6 leaky    as they say; `norm` and `act` stand for the block's own. EvoNorm
+                  is norm and act at once: evolinb and evolins are it without the act
+    times:0.2     the maps times a number
     {s}           in a stem or a transition: the stride it has to make
 
 Channels are a number or a multiple of w (the width of the stage) or c (the channels that enter the program).
-Stems and transitions are written in it directly; a block's program is generated from its knobs. No torch here.
+Stems and transitions are written in it directly; a block's programs are generated from its knobs (block.py). No torch
+here.
 """
 
 import math
@@ -23,14 +29,25 @@ TOKENS = {
     "pw": ("groups", "stride", "channels"),
     "dw": ("kernel", "stride"),
     "whiten": ("kernel", "stride", "channels"),
+    "attn": (),
+    "wattn": ("kernel",),
+    "sattn": ("kernel",),
+    "se": ("channels",),
     "maxpool": ("kernel", "stride"),
-    "bn": (),
-    "ln": (),
-    "relu": (),
-    "gelu": (),
+    "avgpool": ("kernel", "stride"),
+    "blur": ("stride",),
+    "unshuffle": ("kernel",),
+    "times": ("channels",),
+    **dict.fromkeys(("eca", "ceca", "grn"), ()),
+    **dict.fromkeys(("bn", "ln", "gn", "evob", "evos", "evolinb", "evolins"), ()),
+    **dict.fromkeys(("relu", "gelu", "silu", "relu6", "leaky"), ()),
 }
+# norm of a block -> token
+NORMS = {"evonorm_b0": "evob", "evonorm_s0": "evos", "none": ""}
+# act -> factor that keeps the variance of what it lets through (Brock 2021, released code)
+GAINS = {"relu": 1.7139588594436646, "gelu": 1.7015043497085571, "silu": 1.7881293296813965, "leaky": 1.70590341091156}
 _TOKEN = re.compile(
-    r"(?P<name>[a-z]+?)(?P<kernel>[1-9]\d*)?(g(?P<groups>w?[1-9]\d*))?(/(?P<stride>[1-9]\d*))?(:(?P<channels>[\d.]*[wc]?))?"
+    r"(?P<name>relu6|[a-z]+?)(?P<kernel>[1-9]\d*)?(g(?P<groups>w?[1-9]\d*))?(/(?P<stride>[1-9]\d*))?(:(?P<channels>[\d.]*[wc]?))?"
 )
 
 
@@ -43,8 +60,13 @@ class Op:
     c_out: int
     kernel: int = 1  # pixels
     stride: int = 1  # pixels
-    groups: int = 1
+    groups: int = 1  # of a convolution; attention's heads
     bias: bool = False
+    weight: str = "plain"  # of a convolution: a word of schema.Block.weight
+    hidden: int = 0  # se's squeezed width
+    window: int = 0  # of attention: the side of a window, pixels; 0 = all of them
+    factor: float = 1.0  # of times; on a scaled convolution's weights
+    act: str = ""  # within a gate
 
     @property
     def padding(self) -> int:
@@ -55,15 +77,24 @@ class Op:
         stride = f"/{self.stride}" if self.stride > 1 else ""
         if self.kind == "whiten":
             return f"whiten{self.kernel}{stride}:{self.c_out}"
+        if self.kind == "se":
+            return f"se:{_multiple(self.hidden, w)}"
+        if self.kind == "times":
+            return f"times:{self.factor:.4g}"
         if self.kind != "conv":
-            return self.kind + (f"{self.kernel}{stride}" if "kernel" in TOKENS[self.kind] else "")
+            kernel = (self.window or self.kernel) if "kernel" in TOKENS[self.kind] else ""
+            return f"{self.kind}{kernel}{stride if 'stride' in TOKENS[self.kind] else ''}"
         if self.groups == self.c_in == self.c_out > 1:
             return f"dw{self.kernel}{stride}"
         name = "pw" if self.kernel == 1 else f"conv{self.kernel}"
         groups = f"g{self.groups}" if self.groups > 1 else ""
-        factor = f"{round(self.c_out / w, 3):g}"
-        multiple = "w" if factor == "1" else f"{factor}w"
-        return f"{name}{groups}{stride}:{multiple if float(factor) * w == self.c_out else self.c_out}"
+        return f"{name}{groups}{stride}:{_multiple(self.c_out, w)}"
+
+
+def _multiple(channels: int, w: int) -> str:
+    factor = f"{round(channels / w, 3):g}"
+    multiple = "w" if factor == "1" else f"{factor}w"
+    return multiple if float(factor) * w == channels else str(channels)
 
 
 Program = tuple[Op, ...]
@@ -101,9 +132,9 @@ def drop(strides: list[int], total: int, where: str) -> list[int]:
 
 
 def channels(text: str, c: int, w: int) -> int:
-    """'4w', '0.25c' or '64' as a number of channels. Raises ConfigError."""
+    """'4w', '0.25c' or '64' as a whole number of channels, cut. Raises ConfigError."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+|(?=[wc]))([wc]?)", text)
-    number = round(float(match[1] or 1) * {"w": w, "c": c, "": 1}[match[2]]) if match else 0
+    number = int(float(match[1] or 1) * {"w": w, "c": c, "": 1}[match[2]] + 1e-6) if match else 0
     if number < 1:
         raise ConfigError(f"'{text}' is not a number of channels such as 4w, 0.5c or 64")
     return number
@@ -115,71 +146,74 @@ def parse(program: str, block: Block, c: int, w: int, stride: int | None = None)
     `block` says what norm, act and bias are. With `stride`, {s} is that stride, and strides written as numbers are
     left out from the front until their product is `stride`. Raises ConfigError for anything that is not the language.
     """
-    words = {"norm": block.norm, "act": block.act}
     ops = []
-    for token in program.replace("{s}", str(stride)).split():
-        token = words.get(token, token)
+    for token in _own(program.replace("{s}", str(stride)).split(), block):
         match = _TOKEN.fullmatch(token)
         name = match["name"] if match else token
         if name not in TOKENS:
-            raise ConfigError(f"unknown token {token} in program '{program}'{nearest(name, [*TOKENS, *words])}")
+            raise ConfigError(f"unknown token {token} in program '{program}'{nearest(name, [*TOKENS, 'norm', 'act'])}")
         given = {key: match[key] for key in ("kernel", "groups", "stride", "channels") if match[key] is not None}
         if not set(given) <= set(TOKENS[name]) or ("kernel" in TOKENS[name]) != ("kernel" in given):
             takes = ", ".join(TOKENS[name]) or "no arguments"
             raise ConfigError(f"token {token} in program '{program}': {name} takes {takes}")
-        c_in = channels_out(ops, c)
-        c_out = channels(given["channels"], c, w) if "channels" in given else c_in
-        groups = given.get("groups", "1")
-        asked = c_in if name == "dw" else max(1, c_out // int(groups[1:])) if groups[0] == "w" else int(groups)
-        if name == "whiten" and (c_out % 2 or c_out > 2 * c_in * int(given["kernel"]) ** 2):
-            most = 2 * c_in * int(given["kernel"]) ** 2
-            raise ConfigError(f"token {token} in program '{program}': not an even number of at most {most} filters")
-        convolves = name in ("conv", "pw", "dw")
-        ops.append(
-            Op(
-                kind="conv" if convolves else name,
-                c_in=c_in,
-                c_out=c_out,
-                kernel=int(given.get("kernel", 1)),
-                stride=int(given.get("stride", 1)),
-                groups=math.gcd(asked, c_in, c_out),
-                bias=convolves and block.bias,
-            )
-        )
+        try:
+            ops.append(_op(name, given, block, channels_out(ops, c), c, w))
+        except ConfigError as error:
+            raise ConfigError(f"token {token} in program '{program}': {error}") from error
     if stride is not None:
         strides = drop([op.stride for op in ops], stride, f"program '{program}'")
         ops = [replace(op, stride=kept) for op, kept in zip(ops, strides, strict=True)]
-    return tuple(ops)
+    return tuple(op for op in ops if not (op.kind in ("blur", "unshuffle") and op.stride == 1))
 
 
-def branch(block: Block, c: int, w: int, stride: int) -> str:
-    """The program that a block's knobs mean, such as 'dw7 norm pw:4w act pw:w'.
-
-    The last 1 or K goes to `outer`, those before it to `inner`. k keeps its channels; only a k that is not depthwise
-    and stands first goes to `inner`, where that is narrower than `outer`. The first k or K takes the stride.
-    """
-    letters = block.layout.split()
-    last = len(letters) - 1
-    mixer = next((i for i, letter in enumerate(letters) if letter in "kK"), 0)
-    widest = max((i for i, letter in enumerate(letters) if letter in "1K"), default=None)
-    if widest is None:
-        raise ConfigError(f"arch.block.layout={block.layout}: without a 1 or K nothing sets the block's width")
-    groups = "" if str(block.groups) == "1" else f"g{block.groups}"
-    narrows = channels(block.inner, c, w) < channels(block.outer, c, w)
-    tokens = []
-    for i, letter in enumerate(letters):
-        slash = f"/{stride}" if stride > 1 and i == mixer else ""
-        target = block.outer if i == widest else block.inner
-        if letter == "1":
-            tokens.append(f"pw{slash}:{target}")
-        elif letter == "K":
-            tokens.append(f"conv{block.kernel}{slash}:{target}")
-        elif block.groups == "dw":
-            tokens.append(f"dw{block.kernel}{slash}")
+def _own(tokens: list[str], block: Block) -> list[str]:
+    """`tokens` with the block's own for norm and act, and none where it has none."""
+    norm, own = NORMS.get(block.norm, block.norm), []
+    for token in tokens:
+        if token == "act" and own and own[-1] == "evolin" + norm[3:]:
+            own[-1] = norm
+        elif token == "norm" and norm.startswith("evo"):
+            own.append("evolin" + norm[3:])
         else:
-            tokens.append(f"conv{block.kernel}{groups}{slash}" + (f":{block.inner}" if i == 0 and narrows else ""))
-        if block.norms == "all" or i == mixer:
-            tokens.append("norm")
-        if {"all": i < last, "branch": True, "one": i == max(last - 1, 0)}[block.acts]:
-            tokens.append("act")
-    return " ".join(tokens)
+            own.append({"norm": norm, "act": block.act}.get(token, token))
+    return [token for token in own if token]
+
+
+def _op(name: str, given: dict[str, str], block: Block, c_in: int, c: int, w: int) -> Op:
+    """The operation of one token that `c_in` channels enter. Raises ConfigError."""
+    kernel, stride = int(given.get("kernel", 1)), int(given.get("stride", 1))
+    plain = Op(name, c_in, c_in, kernel, stride)
+    if name == "times":
+        return replace(plain, factor=float(given["channels"]))
+    if name == "se":
+        hidden = channels(given["channels"], c, w)
+        return replace(plain, hidden=hidden, act="silu" if block.act == "silu" else "relu")
+    if name == "blur":
+        return replace(plain, kernel=3)  # binomial (Zhang 2019, sec. 3)
+    if name == "unshuffle":
+        return replace(plain, stride=kernel, c_out=c_in * kernel**2)
+    if "attn" in name:
+        most = max(1, c_in // block.head_width)
+        heads = max(n for n in range(1, most + 1) if c_in % n == 0)
+        window = kernel if "kernel" in given else 0
+        return replace(plain, kernel=1, window=window, groups=heads, bias=block.bias)
+    c_out = channels(given["channels"], c, w) if "channels" in given else c_in
+    if name == "whiten":
+        most = 2 * c_in * kernel**2
+        if c_out % 2 or c_out > most:
+            raise ConfigError(f"not an even number of at most {most} filters")
+        return replace(plain, c_out=c_out)
+    if name not in ("conv", "pw", "dw"):
+        return plain
+    groups = given.get("groups", "1")
+    asked = c_in if name == "dw" else max(1, c_out // int(groups[1:])) if groups[0] == "w" else int(groups)
+    scaled = block.weight == "scaled"
+    return replace(
+        plain,
+        kind="conv",
+        c_out=c_out,
+        groups=math.gcd(asked, c_in, c_out),
+        bias=block.bias or scaled,
+        weight=block.weight,
+        factor=GAINS.get(block.act, 1.0) if scaled else 1.0,
+    )

@@ -63,12 +63,13 @@ class SGD:
 
 def parameter_groups(net, weight_decay: float) -> list[dict]:
     """Named groups: the classifier's weight (head), depthwise filters, all other weights of two or more dimensions
-    (matrix), and what does not decay: norms, biases and layer scales (DeiT). Frozen parameters are in none.
+    (matrix), and what does not decay: norms, biases, gains and layer scales (DeiT). Frozen parameters are in none.
     """
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     head = [p for p in parameters if p.ndim > 1][-1:]
-    depthwise = [p for p in parameters if p.ndim > 2 and p.shape[1] == 1]
-    no_decay = [p for p in parameters if p.ndim <= 1]
+    no_decay = [p for p in parameters if p.ndim == 0 or p.numel() == len(p)]
+    still = {id(p) for p in no_decay}
+    depthwise = [p for p in parameters if p.ndim > 2 and p.shape[1] == 1 and id(p) not in still]
     apart = {id(p) for p in (*head, *depthwise, *no_decay)}
     matrix = [p for p in parameters if id(p) not in apart]
     groups = {"matrix": matrix, "depthwise": depthwise, "head": head, "no_decay": no_decay}
