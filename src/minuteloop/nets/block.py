@@ -50,6 +50,12 @@ def resolve_block(knobs: Block, c: int, w: int, stride: int, grid: int, number: 
         pre, branches[0] = branches[0][:first], branches[0][first:]
         pre += parse(f"times:{variance**-0.5!r}", knobs, c, w) if knobs.alpha and variance != 1 else ()
     out = channels_out(branches[0], c)
+    for other in branches[1:]:
+        if channels_out(other, out) != out:
+            raise ConfigError(
+                f"arch.block.layout={knobs.layout}: a later branch goes from {out} to {channels_out(other, out)} channels, "
+                "which its sum cannot; arch.stages.transition changes them between stages"
+            )
     shortcut = None if knobs.shortcut == "none" else ()
     if shortcut is not None and (stride > 1 or out != c):
         shortcut = _projection(knobs, out, stride, c, w)

@@ -44,7 +44,8 @@ class Blueprint:
     num_classes: int
     bias: bool  # of the convolutions
     init: str  # of the convolutions: a word of schema.Block.init
-    zero_init_last: bool  # the last weights of every branch
+    weight: str  # of the convolutions: a word of schema.Block.weight
+    zero_init_last: bool  # the last weights of every branch that is added to a shortcut
     stem: Program
     stem_width: int
     stem_grid: int
@@ -74,6 +75,7 @@ class Blueprint:
         """The net in words: equal texts are equal nets."""
         image = f"{self.image_size}x{self.image_size}"
         init = "" if self.init == "normal" else f", {self.init} weights"
+        init += "" if self.weight == "plain" else f", {self.weight} weights"
         init += ", branches begin at 0" if self.zero_init_last else ""
         positions = " + positions" if self.positions else ""
         stem = f"{spell(self.stem, self.stem_width)}{positions}"
@@ -160,7 +162,8 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
         num_classes=num_classes,
         bias=arch.block.bias,
         init=arch.block.init,
-        zero_init_last=arch.block.zero_init_last,
+        weight=arch.block.weight,
+        zero_init_last=arch.block.zero_init_last and any(b.shortcut is not None for s in stages for b in s.blocks),
         stem=stem,
         stem_width=stem_width,
         stem_grid=stem_grid,

@@ -109,6 +109,6 @@ def build_net(blueprint: Blueprint) -> Net:
     if blueprint.zero_init_last:
         for stage in net.stages:
             for block in stage.blocks:
-                for branch in block.branches:
+                for branch in block.branches if block.shortcut is not None else ():
                     zero_last(branch)
     return net
