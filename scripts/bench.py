@@ -4,6 +4,7 @@
     python scripts/bench.py step         # images/s of whole steps: ours against torchvision's and timm's loaders
     python scripts/bench.py augment      # images/s of RandAugment and TrivialAugment alone: ours and four peers'
     python scripts/bench.py pipeline     # images/s of the data path alone: ours against loaders with worker processes
+    python scripts/bench.py archs        # images/s of every architecture beside its multiply-adds
     python scripts/bench.py startup      # from Enter to the first training step, item by item
     python scripts/bench.py overhead --rounds 9 arch=convnext size=pico
 
@@ -25,6 +26,7 @@ BENCHES = {  # a function (config, args) -> rows: the module that has it, and ov
     "step": ("bench_step", [*NET, "recipe=deit", "recipe.strength=1", "data=cifar10"]),
     "augment": ("bench_data", ["data=sample"]),
     "pipeline": ("bench_data", ["data=sample"]),
+    "archs": ("bench_archs", ["size=pico", "data=sample", "recipe.batch_size=64"]),
     "startup": ("bench_startup", ["arch=convnext", "recipe=deit", "data=cifar10"]),
 }
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from minuteloop import compose
+from minuteloop import compose, host
 from minuteloop.data.cifar import load
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.append(str(SCRIPTS))
 
+import bench_archs  # noqa: E402
 import bench_rounds  # noqa: E402
 import bench_startup  # noqa: E402
 
@@ -178,3 +179,17 @@ def test_startup_gives_a_row_for_each_logger(monkeypatch):
 def test_a_mistake_is_told_in_one_line():
     done = subprocess.run([sys.executable, str(SCRIPTS / "bench.py"), "step", "arch=convnex"], capture_output=True)
     assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"nearest: convnext" in done.stderr
+
+
+def test_archs_stand_with_their_multiply_adds_and_their_seconds(tmp_path, monkeypatch):
+    (tmp_path / "arch").mkdir()
+    for name in ("resnet20", "vgg16"):
+        (tmp_path / "arch" / f"{name}.yaml").touch()
+    monkeypatch.setattr(bench_archs, "CONF", tmp_path)
+    words = [*TINY[1:], "precision=fp32", "device=cpu"]
+    args = argparse.Namespace(overrides=words, rounds=1, steps=2)
+    rows = list(bench_archs.archs(host.resolve_auto(compose(words)), args))
+    assert [row["arm"] for row in rows] == ["resnet20", "vgg16"] and rows[0]["params"] < rows[1]["params"]
+    for row in rows:
+        expected = 3 * row["macs"] * row["images_a_second"]["median"]
+        assert row["macs_a_second"]["median"] == pytest.approx(expected, rel=1e-3) and row["batch_size"] == 16

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from minuteloop.build import compose
 from minuteloop.nets import ops
+from minuteloop.nets.attention import Positions
 from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.cost import count
 from minuteloop.nets.net import build_net
@@ -266,12 +267,43 @@ def test_depthwise_is_torchs_convolution(kernel, height, width, bias):
         ("conv3g16:c", "dw3"),
         ("pw:0.25c pw:11w pw:33", "pw:0.125w pw:11w pw:33"),
         ("maxpool3/2 ln gelu", "maxpool3/2 ln gelu"),
+        ("unshuffle2 pw:w wattn7 sattn7 attn", "unshuffle2 pw:w wattn7 sattn7 attn"),
+        ("se:0.25c eca ceca grn times:0.2", "se:0.125w eca ceca grn times:0.2"),
+        ("norm relu6 evob evolins avgpool2/2 blur/2 leaky", "bn relu6 evob evolins avgpool2/2 blur/2 leaky"),
     ],
 )
 def test_programs_are_spelled_by_what_they_do(program, spelled):
     ops = parse(program, Block(), c=16, w=32)
     assert spell(ops, 32) == spelled
     assert parse(spelled, Block(), c=16, w=32) == ops
+
+
+def test_evonorm_takes_the_place_of_a_norm_and_the_act_behind_it():
+    def spelled(**knobs):
+        return spell(parse("conv3:w norm act pw:w norm blur/2 act", Block(norm="evonorm_b0", **knobs), 16, 16), 16)
+
+    assert spelled() == "conv3:w evob pw:w evolinb blur/2 relu"
+
+
+def test_early_knobs_hold_in_the_first_half_of_the_stages():
+    arch = Arch(early={"layout": "K 1", "kernel": 5}, block=Block(outer="w"))
+    texts = [stage.blocks[-1].text(stage.width) for stage in resolve(arch, Size(), 32, 10).stages]
+    assert texts[:2] == ["conv5:w bn relu pw:w bn + x, then relu"] * 2
+    assert texts[2:] == ["pw:w bn relu conv3:w bn relu pw:w bn + x, then relu"] * 2
+    assert len(resolve(Arch(stages=Stages(keep=3)), Size(), 32, 10).stages) == 3
+
+
+def test_positions_are_resized_to_other_grids():
+    """A linear map from pixels to positions stays one."""
+    torch.manual_seed(0)
+    positions = Positions(2, 4)
+    ramp = torch.arange(4.0).view(1, 4).expand(4, 4)
+    positions.values.data = torch.stack([ramp, ramp.T]).flatten()
+    x = torch.zeros(1, 2, 8, 8)
+    added = positions(x)[0]
+    assert torch.equal(positions(torch.zeros(1, 2, 4, 4))[0], torch.stack([ramp, ramp.T]))
+    torch.testing.assert_close(added[0, 4, 3:5], torch.tensor([1.25, 1.75]))
+    torch.testing.assert_close(added[0], added[1].T)
 
 
 def test_knobs_by_stage_repeat_their_last_value():
@@ -324,6 +356,15 @@ def test_a_dense_k_that_stands_first_never_widens():
         (Arch(stem=Stem("whiten2:9")), Size(), "whiten2:9 .* not an even number of at most 24 filters"),
         (Arch(block=Block(layout="k k")), Size(), "layout=k k: without a 1 or K"),
         (Arch(block=Block(kernel=4)), Size(), "kernel=4: .* take an odd kernel"),
+        (Arch(block=Block(kernel=0)), Size(), r"kernel=0: only attention \(arch.block.mixer=attn\) reads all pixels"),
+        (Arch(block=Block(norm="none")), Size(), "weight=plain: a net without norms overflows unless it is scaled"),
+        (Arch(block=Block(alpha=0.2)), Size(), "alpha: a net without norms needs arch.block.order=pre"),
+        (Arch(block=Block(layout="k 1", mixer="attn")), Size(), "mixer=attn: attention keeps its grid; set arch.stages"),
+        (Arch(block=Block(layout="K | 1 1", shortcut="none")), Size(), r"layout=K \| 1 1: two branches need sums"),
+        (Arch(block=Block(layout="k | 1 1", groups="dw")), Size(), "a later branch goes from 64 to 256 channels, which"),
+        (Arch(early={"kernl": 5}), Size(), r"arch.early.kernl: block has no such knob \(nearest: kernel\)"),
+        (Arch(early={"kernel": "5"}), Size(), "arch.early.kernel=5, not a kernel size in pixels"),
+        (Arch(stem=Stem("se:0.25w:w")), Size(), "unknown token se:0.25w:w"),
         (Arch(block=Block(inner=".w")), Size(), "'.w' is not a number of channels"),
         (Arch(stem=Stem("patch", stride=64)), Size(reduce=512), "stage 1: nothing is left of a 32x32"),
     ],

@@ -1,6 +1,7 @@
 """What a newcomer meets: the README's code, recipes, scripts and the wheel."""
 
 import ast
+import itertools
 import json
 import re
 import subprocess
@@ -9,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from minuteloop import compose
 from minuteloop.study.table import BEGIN, END, updated
@@ -50,7 +53,29 @@ def test_the_readmes_table_is_what_the_records_say():
     assert updated(README, ROOT / "recipes") == README
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda file: file.stem)
+RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize(
+    "recipe", [file for file, node in RECIPES.items() if "hydra" in node], ids=lambda file: file.stem
+)
+def test_every_cell_of_a_study_composes(recipe):
+    params = RECIPES[recipe].hydra.sweeper.params
+    words = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    choices = [
+        [f"{word.key_or_group}={value}" for value in word.sweep_string_iterator()]
+        for word in words
+        if word.key_or_group != "seed"
+    ]
+    cells = list(itertools.product(*choices))
+    assert len(cells) > 2 and params.seed == "range(0,5)"
+    for cell in cells:
+        compose(list(cell), config_name=recipe.stem, config_dir=str(recipe.parent))
+
+
+@pytest.mark.parametrize(
+    "recipe", [file for file, node in RECIPES.items() if "hydra" not in node], ids=lambda file: file.stem
+)
 def test_every_published_run_composes_and_its_records_are_of_that_config(recipe):
     config = compose(config_name=recipe.stem, config_dir=str(recipe.parent))
     assert config.data.holdout == 0
@@ -96,6 +121,13 @@ def test_explain_tells_the_ladders_end_in_words_and_json():
     assert told["stages"][0]["blocks"][0]["count"] == 3 and len(told["applied"]) == 14
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "28,589,128" in text and "dw7 ln pw:4w gelu pw:w" in text and "Liu 2022" in text
+
+
+def test_explain_measures_seconds_beside_multiply_adds():
+    command = [sys.executable, str(ROOT / "scripts/explain.py"), "arch=resnet20", "size=nano", "recipe.batch_size=16"]
+    told = json.loads(subprocess.run([*command, "--measure", "--json"], capture_output=True, text=True).stdout)
+    found = told["measured"]
+    assert 10 < found["images_per_second"] < 1e7 and found["peak_memory_bytes"] > 2**20 and found["batch_size"] == 16
 
 
 def test_explain_refuses_in_one_line():

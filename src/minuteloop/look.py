@@ -35,7 +35,7 @@ def look(folder: str | Path, places: Sequence[int]) -> list[Path]:
     count = len(dataset.test_labels)
     for place in places:
         if not 0 <= place < count:
-            raise ConfigError(f"image {place}: the test set of {dataset.name} has the images 0 to {count - 1}")
+            raise ConfigError(f"image {place}: the test set of {data.name} has the images 0 to {count - 1}")
     images = torch.from_numpy(dataset.test_images[list(places)])
     with torch.no_grad():
         maps = model.net.features(model.normalize(images))
@@ -52,7 +52,8 @@ def look(folder: str | Path, places: Sequence[int]) -> list[Path]:
 def stem_filters(net) -> np.ndarray:
     """The stem's first convolution as it reads pixels, float [filters, 3, height, width].
 
-    Behind a space-to-depth of s a k x k kernel reads ks x ks pixels: channel c s^2 + i s + j is pixel (i, j) of colour c.
+    Behind a space-to-depth of s a k x k kernel reads ks x ks pixels; its channel c s^2 + i s + j is pixel (i, j) of
+    colour c.
     """
     from torch import nn
 

@@ -2,10 +2,18 @@
 
 from dataclasses import dataclass, replace
 
-from minuteloop.nets.program import Op, Program, channels, channels_out, grid_out, parse, spell
+from minuteloop.nets.program import (
+    ACT_TOKENS,
+    NORM_TOKENS,
+    Op,
+    Program,
+    channels,
+    channels_out,
+    grid_out,
+    parse,
+    spell,
+)
 from minuteloop.schema import Block, ConfigError
-
-NORMS_AND_ACTS = {"bn", "ln", "gn", "evob", "evos", "evolinb", "evolins", "relu", "gelu", "silu", "relu6", "leaky"}
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,15 @@ def resolve_block(knobs: Block, c: int, w: int, stride: int, grid: int, number: 
         text += f" times:{knobs.alpha}" if knobs.alpha else ""
         branches.append(parse(text, knobs, channels_out(branches[-1], c) if branches else c, w))
     if knobs.order == "pre":
-        first = next(i for i, op in enumerate(branches[0]) if op.kind not in NORMS_AND_ACTS)
+        first = next(i for i, op in enumerate(branches[0]) if op.kind not in (*NORM_TOKENS, *ACT_TOKENS))
         pre, branches[0] = branches[0][:first], branches[0][first:]
         pre += parse(f"times:{variance**-0.5!r}", knobs, c, w) if knobs.alpha and variance != 1 else ()
     out = channels_out(branches[0], c)
     for other in branches[1:]:
         if channels_out(other, out) != out:
             raise ConfigError(
-                f"arch.block.layout={knobs.layout}: a later branch goes from {out} to {channels_out(other, out)} channels, "
-                "which its sum cannot; arch.stages.transition changes them between stages"
+                f"arch.block.layout={knobs.layout}: a later branch goes from {out} to {channels_out(other, out)} "
+                "channels, which its sum cannot; arch.stages.transition changes them between stages"
             )
     shortcut = None if knobs.shortcut == "none" else ()
     if shortcut is not None and (stride > 1 or out != c):

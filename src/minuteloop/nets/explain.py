@@ -63,6 +63,14 @@ def text(told: dict) -> str:
         lines.append(f"{name:9}{grid:>9}{part['width']:>7}{part['params']:>14,}{part['macs']:>17,}  {programs[0]}")
         lines += [f"{'':58}{program}" for program in programs[1:]]
     lines.append(f"{'in all':25}{told['params']:>14,}{told['macs']:>17,}")
+    if "measured" in told:
+        found = told["measured"]
+        lines += [
+            "",
+            f"{found['images_per_second']:,.0f} images/s forward and backward, batch {found['batch_size']}, "
+            f"{found['precision']}, {found['device']} ({found['threads']} threads); "
+            f"{found['peak_memory_bytes'] / 2**20:,.0f} MiB",
+        ]
     if told["applied"]:
         lines += ["", "steps", *(f"  {step:22} {source}" for step, source in told["applied"].items())]
     lines += [f"  {new} replaces {old}" for old, new in told["replaced"].items()]

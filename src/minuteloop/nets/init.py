@@ -24,5 +24,6 @@ def initialise(net: nn.Module, init: str = "normal") -> None:
 
 def zero_last(branch: nn.Sequential) -> None:
     """The last norm of a branch, or its last convolution where no norm follows that, begins at 0 (Goyal 2017)."""
-    weighted = [module for module in branch if getattr(module, "weight", None) is not None]
-    nn.init.zeros_(weighted[-1].weight)
+    weighted = [getattr(module, "proj", module) for module in branch]  # of attention
+    weighted = [module for module in weighted if getattr(module, "weight", None) is not None]
+    nn.init.zeros_([module for module in weighted if type(module).__name__ != "GlobalResponseNorm"][-1].weight)

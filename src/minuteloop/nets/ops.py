@@ -56,7 +56,7 @@ MODULES = {
     "ceca": lambda op: _timm("CecaModule")(op.c_in),
     "grn": lambda op: _timm("GlobalResponseNorm")(op.c_in, channels_last=False),
     "maxpool": lambda op: nn.MaxPool2d(op.kernel, op.stride, op.padding),
-    "avgpool": lambda op: nn.AvgPool2d(op.kernel, op.stride, op.padding),
+    "avgpool": lambda op: nn.AvgPool2d(op.kernel, op.stride, op.padding, ceil_mode=True, count_include_pad=False),
     "blur": lambda op: Blur(op.stride),
     "unshuffle": lambda op: nn.PixelUnshuffle(op.kernel),
     "times": lambda op: Times(op.factor),

@@ -23,6 +23,8 @@ from dataclasses import dataclass, replace
 
 from minuteloop.schema import Block, ConfigError, nearest
 
+NORM_TOKENS = ("bn", "ln", "gn", "evob", "evos", "evolinb", "evolins")
+ACT_TOKENS = ("relu", "gelu", "silu", "relu6", "leaky")
 # token -> the arguments it may take; a kernel it must have
 TOKENS = {
     "conv": ("kernel", "groups", "stride", "channels"),
@@ -38,9 +40,7 @@ TOKENS = {
     "blur": ("stride",),
     "unshuffle": ("kernel",),
     "times": ("channels",),
-    **dict.fromkeys(("eca", "ceca", "grn"), ()),
-    **dict.fromkeys(("bn", "ln", "gn", "evob", "evos", "evolinb", "evolins"), ()),
-    **dict.fromkeys(("relu", "gelu", "silu", "relu6", "leaky"), ()),
+    **dict.fromkeys(("eca", "ceca", "grn", *NORM_TOKENS, *ACT_TOKENS), ()),
 }
 # norm of a block -> token
 NORMS = {"evonorm_b0": "evob", "evonorm_s0": "evos", "none": ""}
@@ -111,9 +111,12 @@ def channels_out(program: Program, c: int) -> int:
 
 
 def grid_out(program: Program, grid: int) -> int:
-    """Side of the map (pixels) after a program that reads a map of side `grid`."""
+    """Side of the map (pixels) after a program that reads a map of side `grid`. Raises ConfigError."""
     for op in program:
-        grid = (grid + 2 * op.padding - op.kernel) // op.stride + 1
+        if op.kind == "unshuffle" and grid % op.kernel:
+            raise ConfigError(f"unshuffle{op.kernel}: a map of {grid}x{grid} has no whole blocks of that side")
+        uncounted = op.stride - 1 if op.kind == "avgpool" else 0  # it averages what is left at the border too
+        grid = (grid + 2 * op.padding - op.kernel + uncounted) // op.stride + 1
     return grid
 
 
