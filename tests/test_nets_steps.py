@@ -171,6 +171,11 @@ def test_size_rounds_as_compound_scaling_does(width, depth, widths, depths):
     assert [len(stage.blocks) for stage in plan.stages] == depths
 
 
+def test_compound_scaling_by_1_is_efficientnet_b2():
+    arch = compose(["arch=efficientnet_b0", "size=tiny", "size.phi=1"])
+    assert resolve(arch.arch, arch.size, 32, 10).text() == blueprint("efficientnet_b0", size="b2").text()
+
+
 def test_widen_comes_before_size_and_is_exact():
     def widths(widen, width):
         plan = resolve(Arch(stages=Stages(widen=widen)), Size(width=width), 32, 10)
@@ -359,9 +364,17 @@ def test_a_dense_k_that_stands_first_never_widens():
         (Arch(block=Block(kernel=0)), Size(), r"kernel=0: only attention \(arch.block.mixer=attn\) reads all pixels"),
         (Arch(block=Block(norm="none")), Size(), "weight=plain: a net without norms overflows unless it is scaled"),
         (Arch(block=Block(alpha=0.2)), Size(), "alpha: a net without norms needs arch.block.order=pre"),
-        (Arch(block=Block(layout="k 1", mixer="attn")), Size(), "mixer=attn: attention keeps its grid; set arch.stages"),
+        (
+            Arch(block=Block(layout="k 1", mixer="attn")),
+            Size(),
+            "mixer=attn: attention keeps its grid; set arch.stages",
+        ),
         (Arch(block=Block(layout="K | 1 1", shortcut="none")), Size(), r"layout=K \| 1 1: two branches need sums"),
-        (Arch(block=Block(layout="k | 1 1", groups="dw")), Size(), "a later branch goes from 64 to 256 channels, which"),
+        (
+            Arch(block=Block(layout="k | 1 1", groups="dw")),
+            Size(),
+            "a later branch goes from 64 to 256 channels, which",
+        ),
         (Arch(early={"kernl": 5}), Size(), r"arch.early.kernl: block has no such knob \(nearest: kernel\)"),
         (Arch(early={"kernel": "5"}), Size(), "arch.early.kernel=5, not a kernel size in pixels"),
         (Arch(stem=Stem("se:0.25w:w")), Size(), "unknown token se:0.25w:w"),

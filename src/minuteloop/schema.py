@@ -193,12 +193,18 @@ class Arch:
 
 @dataclass
 class Size:
-    """The scale of every staged arch: factors on the paper's table (Tan 2019, compound scaling)."""
+    """The scale of every staged arch: factors on the paper's table, times beta^phi (width) and alpha^phi (depth).
+
+    The factors are those of compound scaling (Tan 2019, sec. 3.3), whose third, on the image's side, is not here.
+    """
 
     name: str = "tiny"
     width: float = number(1.0, 0.01, 16, "a factor above 0")
     # one factor, or one by stage: [1, 1, 3, 1] deepens the third stage only
     depth: Any = number(1.0, 0.01, 16, "a factor above 0", by_stage=True)
+    phi: float = number(0.0, -20, 20, "an exponent")
+    alpha: float = number(1.2, 0.1, 10, "a factor above 0")
+    beta: float = number(1.1, 0.1, 10, "a factor above 0")
     # the net's total stride in pixels at most; strides are dropped from the front until it holds. auto = 32 at 224,
     # 8 at 32
     reduce: Any = number("auto", 1, 64, "auto or a total stride in pixels", legal=("auto",), whole=True)

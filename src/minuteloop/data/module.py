@@ -15,8 +15,9 @@ EVAL_BATCH = 1000  # images
 class CIFARData(pl.LightningDataModule):
     """Training, validation and test loaders over `images`, moved once to the trainer's device.
 
-    `holdout` training images are kept back for validation, always the same ones; `repeats` is DeviceLoader's. Raises
-    ConfigError when the batch is larger than what is left to train on.
+    Training batches have been through the trained module's `prepare`, where it has one. `holdout` training images are
+    kept back for validation, always the same ones; `repeats` is DeviceLoader's. Raises ConfigError when the batch is
+    larger than what is left to train on.
     """
 
     def __init__(self, images: Images, batch_size: int, holdout: int = 5000, seed: int = 0, repeats: int = 1) -> None:
@@ -42,7 +43,8 @@ class CIFARData(pl.LightningDataModule):
             self.device = device
 
     def train_dataloader(self) -> DeviceLoader:
-        indices = self.train_indices.to(self.device)
+        indices, module = self.train_indices.to(self.device), self.trainer.lightning_module
+        prepare = {"prepare": module.prepare} if hasattr(module, "prepare") else {}
         return DeviceLoader(
             *self.train,
             indices,
@@ -51,7 +53,7 @@ class CIFARData(pl.LightningDataModule):
             repeats=self.repeats,
             epoch=lambda: self.trainer.current_epoch,
             met=lambda: self.trainer.fit_loop.batch_idx + 1,  # asked with the first batch, where the loops are restored
-            prepare=self.trainer.lightning_module.prepare,
+            **prepare,
         )
 
     def val_dataloader(self) -> DeviceLoader:

@@ -230,17 +230,17 @@ def _strides(strides: list[int], reduce: int | str, auto: int) -> list[int]:
 
 def _width(width: int, widen: float, size: Size) -> int:
     """The paper's width, exact; at another size a multiple of 8 not below 90 % of it (Sandler 2018, released code)."""
-    width = int(width * widen)
-    if size.width == 1:
+    width, factor = int(width * widen), size.width * size.beta**size.phi
+    if factor == 1:
         return width
-    scaled = width * size.width
+    scaled = width * factor
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * scaled else rounded + 8
 
 
 def _depth(depth: int, size: Size, i: int) -> int:
     """Blocks, rounded up (Tan 2019, released code); 0.01 below, so that 0.667 x 9 is 6."""
-    return max(min(1, depth), math.ceil(_entry(size.depth, i) * depth - 0.01))
+    return max(min(1, depth), math.ceil(_entry(size.depth, i) * size.alpha**size.phi * depth - 0.01))
 
 
 def _entry(value: object, i: int) -> object:
