@@ -10,10 +10,9 @@ from typing import ClassVar
 class AlternatingFlip:
     """Mirrors each image in every other epoch; which half of them begins is random (Jordan 2024, sec. 3.6).
 
-    It stands in for Flip, which beside it would undo it.
-
-    Two epochs in a row so show each image both ways, which independent flips do half the time. The first way is a
-    hash of the image and the run's seed, so that a run resumed in any epoch goes on as it was.
+    It takes Flip's slot in a recipe. Two epochs in a row so show each image both ways, which independent flips do half
+    the time. The first way is a hash of the image and the run's seed, so that a run resumed in any epoch goes on as it
+    was.
     """
 
     stage: ClassVar[str] = "source"
