@@ -42,8 +42,9 @@ MISTAKES = {
     "budget=0s": ["budget=0s", "60s"],
     "device=gpu": ["device=gpu", "nearest: cpu"],
     "arch.block.norm=batchnorm": ["arch.block.norm=batchnorm", "bn, ln"],
-    "arch.block.kernel=[3,0]": ["arch.block.kernel", "kernel size in pixels"],
-    "arch.block.layout=1 x 1": ["arch.block.layout=1 x 1", "1, k and K"],
+    "arch.block.kernel=[3,-1]": ["arch.block.kernel", "kernel size in pixels"],
+    "arch.block.kernel=[3,0]": ["arch.block.kernel=0", "only attention"],
+    "arch.block.layout=1 x 1": ["arch.block.layout=1 x 1", "1, k, K and |"],
     "arch.stem.kind=convv3:w norm": ["convv", "nearest: conv"],
     "arch.stages.depths=[3,4]": ["depths", "4 stages"],
     "size.depth=[1,2": ["at input '[1,2'"],
@@ -229,7 +230,7 @@ def test_shell_completion_answers(tmp_path):
         cwd=tmp_path,
         env=os.environ | {"COMP_LINE": "python train.py arch=conv", "COMP_POINT": "26"},
     )
-    assert done.stdout.split() == ["arch=convnext"]
+    assert done.stdout.split() == [f"arch={name}" for name in ("convnext", "convnext_b", "convnext_s", "convnextv2_t")]
 
 
 def test_two_jobs_of_the_same_second_have_folders_of_their_own():

@@ -139,6 +139,9 @@ def test_a_service_that_dies_or_hangs_costs_a_warning_and_bounded_time(here, sen
     assert len(list(csv.DictReader((here / "mine/metrics.csv").open()))) == 4 + 2 + 1
     assert told(here).count("warning: W&B failed and is left alone") == 1
     assert "wandb sync" in told(here)
+    deadline = time.monotonic() + 10  # for whoever inherits it to reap it
+    while Path(f"/proc/{service}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not Path(f"/proc/{service}").exists(), "nothing is left running"
     if sent == "SIGSTOP":
         assert 6 < record["seconds"]["log"] < 20, "FINISH_TIMEOUT + 5 to end the run, and no more"
