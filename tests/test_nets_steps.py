@@ -378,6 +378,12 @@ def test_a_dense_k_that_stands_first_never_widens():
         (Arch(early={"kernl": 5}), Size(), r"arch.early.kernl: block has no such knob \(nearest: kernel\)"),
         (Arch(early={"kernel": "5"}), Size(), "arch.early.kernel=5, not a kernel size in pixels"),
         (Arch(stem=Stem("se:0.25w:w")), Size(), "unknown token se:0.25w:w"),
+        (
+            Arch(stem=Stem("conv3:w se")),
+            Size(),
+            "token se in program 'conv3:w se': se needs a number, such as se:0.25w",
+        ),
+        (Arch(stem=Stem("conv3:w times:2w")), Size(), "token times:2w .*: '2w' is not a number such as 0.25"),
         (Arch(block=Block(inner=".w")), Size(), "'.w' is not a number of channels"),
         (Arch(stem=Stem("patch", stride=64)), Size(reduce=512), "stage 1: nothing is left of a 32x32"),
     ],

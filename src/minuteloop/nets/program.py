@@ -186,7 +186,11 @@ def _op(name: str, given: dict[str, str], block: Block, c_in: int, c: int, w: in
     """The operation of one token that `c_in` channels enter. Raises ConfigError."""
     kernel, stride = int(given.get("kernel", 1)), int(given.get("stride", 1))
     plain = Op(name, c_in, c_in, kernel, stride)
+    if name in ("se", "times") and "channels" not in given:
+        raise ConfigError(f"{name} needs a number, such as {name}:0.25{'w' if name == 'se' else ''}")
     if name == "times":
+        if not re.fullmatch(r"\d+\.?\d*|\.\d+", given["channels"]):
+            raise ConfigError(f"'{given['channels']}' is not a number such as 0.25")
         return replace(plain, factor=float(given["channels"]))
     if name == "se":
         hidden = channels(given["channels"], c, w)
