@@ -13,13 +13,13 @@ from minuteloop.nets.speed import measure
 
 
 def archs(config, args) -> Iterator[dict]:
-    """A row for each file in conf/arch: forward and backward at the config's size, batch, device and precision.
+    """A row for each file in conf/arch, but timm.yaml: forward and backward at the config's size, batch, device and precision.
 
     `macs_a_second` tells where multiply-adds and seconds disagree: it would be one number if they did not.
     """
     words = [word for word in args.overrides if not word.startswith("arch=")]
     plans = {}
-    for file in sorted((CONF / "arch").glob("*.yaml")):
+    for file in sorted(set((CONF / "arch").glob("*.yaml")) - {CONF / "arch" / "timm.yaml"}):
         found = build.compose([*words, f"arch={file.stem}"])
         plans[file.stem] = resolve(found.arch, found.size, IMAGE_SIZE, 10)
     batch, how = config.recipe.batch_size, (config.device, config.precision == "bf16", config.channels_last)

@@ -91,6 +91,7 @@ def test_nothing_heavy_is_imported_before_the_config_is_valid(arguments, tmp_pat
 
 
 TAKEN_BACK = ("batchnorm", "kernel_3")  # steps to what resnet has anyway
+NEEDS = {"timm": ["arch.name=resnet18"]}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
@@ -99,7 +100,8 @@ def test_every_file_composes(file):
     listed = group in ("modernization", "ingredient")
     override = f"{group}=[{word}]" if listed else f"{group}={word}"
     arch = "convnext" if word in TAKEN_BACK else "resnet"
-    config = compose([f"arch={arch}", override] if group == "recipe" else [f"arch={arch}", "recipe=deit", override])
+    base = [f"arch={arch}"] if group == "recipe" else [f"arch={arch}", "recipe=deit"]
+    config = compose([*base, override, *NEEDS.get(word, [])])
     if group == "modernization":
         assert word in config.arch.applied
     elif not listed and group not in ("arch",):

@@ -98,6 +98,8 @@ def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) 
                 by = [_word(other) for other in listed if key in deltas[other]] or [f"arch.{key}={final.get(key)}"]
                 config.arch.applied.pop(_word(step), None)
                 config.arch.replaced[_word(step)] = by[-1]
+    if listed and config.arch.timm is not None:
+        raise ConfigError(f"step {_word(listed[0])}: arch=timm takes timm's models as they are, without steps")
     try:
         text, refused = resolve(config.arch, config.size, image_size, 10).text(), None
     except ConfigError as error:

@@ -58,15 +58,17 @@ def stem_filters(net) -> np.ndarray:
     from torch import nn
 
     size = 1
-    for module in net.stem:
+    for module in net.modules():
         if isinstance(module, nn.PixelUnshuffle):
             size = module.downscale_factor
         if isinstance(module, nn.Conv2d):
             weight = module.weight.detach().float()
             n, channels, height, width = weight.shape
+            if channels != 3 * size**2:
+                break
             weight = weight.view(n, channels // size**2, size, size, height, width).permute(0, 1, 4, 2, 5, 3)
             return weight.reshape(n, -1, height * size, width * size).numpy()
-    raise ConfigError("the stem has no convolution")
+    raise ConfigError("the stem has no convolution that reads the image's colours")
 
 
 def filters(weights: np.ndarray) -> Figure:

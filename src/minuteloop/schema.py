@@ -186,6 +186,8 @@ class Arch:
     # knobs of block for the first half of the stages, which win over block's
     early: dict[str, Any] = field(default_factory=dict)
     positions: bool = False  # a learned map is added to the stem's (Dosovitskiy 2021)
+    # not null: the net is timm's model `name`, created with these keyword arguments, and the rest of arch is not read
+    timm: dict[str, Any] | None = None
     # records, not switches: step -> source, written by the steps; step of the arch -> what replaced it
     applied: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, str] = field(default_factory=dict)
@@ -193,9 +195,9 @@ class Arch:
 
 @dataclass
 class Size:
-    """The scale of every staged arch: factors on the paper's table, times beta^phi (width) and alpha^phi (depth).
+    """The scale of every staged arch: factors on the paper's table, and compound scaling (Tan 2019, sec. 3.3).
 
-    The factors are those of compound scaling (Tan 2019, sec. 3.3), whose third, on the image's side, is not here.
+    That is alpha^phi on depth, beta^phi on width and gamma^phi on the side of the images, which the net resizes.
     """
 
     name: str = "tiny"
@@ -205,6 +207,7 @@ class Size:
     phi: float = number(0.0, -20, 20, "an exponent")
     alpha: float = number(1.2, 0.1, 10, "a factor above 0")
     beta: float = number(1.1, 0.1, 10, "a factor above 0")
+    gamma: float = number(1.15, 0.1, 10, "a factor above 0")
     # the net's total stride in pixels at most; strides are dropped from the front until it holds. auto = 32 at 224,
     # 8 at 32
     reduce: Any = number("auto", 1, 64, "auto or a total stride in pixels", legal=("auto",), whole=True)

@@ -4,14 +4,20 @@ Steps carry the paper's numbers; the size multiplies them afterwards, and stride
 the image. No torch here, so that a mistake is told before anything heavy loads.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
 import re
 from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING
 
 from minuteloop.nets.block import BlockPlan, resolve_block
 from minuteloop.nets.program import Program, channels_out, drop, grid_out, parse, spell
 from minuteloop.schema import Arch, Block, ConfigError, Head, Size, check, nearest
+
+if TYPE_CHECKING:
+    from minuteloop.nets.timm_net import TimmPlan
 
 # stem.kind -> program; a key with a stride is for that stride only
 STEMS = {
@@ -41,6 +47,7 @@ class Blueprint:
     """A net resolved: nothing is left to decide when it is built."""
 
     image_size: int  # side, pixels
+    resize: float  # factor on that side before the stem
     num_classes: int
     bias: bool  # of the convolutions
     init: str  # of the convolutions: a word of schema.Block.init
@@ -63,7 +70,7 @@ class Blueprint:
 
     @property
     def strides(self) -> list[int]:
-        """Of each stage's maps, pixels of the image."""
+        """Of each stage's maps, pixels of the image where it has been resized."""
         total, found = math.prod(op.stride for op in self.stem), []
         for stage in self.stages:
             branches = (op for block in stage.blocks for op in block.branches[0])
@@ -74,6 +81,7 @@ class Blueprint:
     def text(self) -> str:
         """The net in words: equal texts are equal nets."""
         image = f"{self.image_size}x{self.image_size}"
+        image += "" if self.resize == 1 else f" resized by {self.resize:.3f}"
         init = "" if self.init == "normal" else f", {self.init} weights"
         init += "" if self.weight == "plain" else f", {self.weight} weights"
         init += ", branches begin at 0" if self.zero_init_last else ""
@@ -105,12 +113,17 @@ class Blueprint:
         return " ".join(word for word in words if word)
 
 
-def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Blueprint:
+def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Blueprint | TimmPlan:
     """The blueprint of `arch` at `size` for images of side `image_size` (pixels). Raises ConfigError.
 
     A list by stage may be longer than the net has stages; `warnings` says where a table loses entries by that,
-    where a kernel is larger than its map, and where a stem or a final map is down to 1x1.
+    where a kernel is larger than its map, and where a stem or a final map is down to 1x1. A net of timm's resolves to
+    a timm_net.TimmPlan.
     """
+    if arch.timm is not None:
+        from minuteloop.nets.timm_net import resolve_timm  # torch and timm take seconds to import
+
+        return resolve_timm(arch, size, image_size, num_classes)
     table, count = arch.stages, len(arch.stages.widths)
     if table.keep != "all":
         count = min(count, table.keep)
@@ -133,7 +146,8 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
     stem = parse(_stem(arch.stem.kind, stem_stride, knobs[0]), knobs[0], 3, stem_width, stem_stride)
     if all(op.kernel == 1 for op in stem):
         warnings.append("stem: reads single pixels (1x1); a larger size.reduce gives it patches")
-    stem_grid = grid = grid_out(stem, image_size)
+    resize = size.gamma**size.phi
+    stem_grid = grid = grid_out(stem, int(image_size * resize))
     c = channels_out(stem, 3)
 
     stages, variance = [], 1.0
@@ -159,6 +173,7 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
 
     return Blueprint(
         image_size=image_size,
+        resize=resize,
         num_classes=num_classes,
         bias=arch.block.bias,
         init=arch.block.init,

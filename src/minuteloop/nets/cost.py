@@ -9,6 +9,7 @@ from torch import nn
 
 from minuteloop.nets.blueprint import Blueprint
 from minuteloop.nets.net import build_net
+from minuteloop.nets.timm_net import TimmPlan
 
 
 @dataclass(frozen=True)
@@ -17,20 +18,20 @@ class Cost:
 
     params: int
     macs: int  # multiply-adds of one image, forward (the papers' FLOPs)
-    parts: dict[str, tuple[int, int]]  # stem, stages.0, ..., head -> params, macs
+    parts: dict[str, tuple[int, int]]  # stem, stages.0, ..., head -> params, macs; of timm model.X
 
 
-def count(net: nn.Module | Blueprint, image_size: int) -> Cost:
+def count(net: nn.Module | Blueprint | TimmPlan, image_size: int) -> Cost:
     """The cost of `net` on one image [3, image_size, image_size], counted on the meta device."""
-    if isinstance(net, Blueprint):
+    if isinstance(net, nn.Module):
+        net = copy.deepcopy(net).to("meta")
+    else:
         with torch.device("meta"):
             net = build_net(net)
-    else:
-        net = copy.deepcopy(net).to("meta")
     params, macs = {}, {}
 
     def part(name: str) -> str:
-        return ".".join(name.split(".")[: 2 if name.startswith("stages.") else 1])
+        return ".".join(name.split(".")[: 2 if name.startswith(("stages.", "model.")) else 1])
 
     def add(name: str):
         def hook(module: nn.Module, _, output: torch.Tensor) -> None:

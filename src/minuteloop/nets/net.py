@@ -9,6 +9,8 @@ from minuteloop.nets.blueprint import Blueprint, StagePlan
 from minuteloop.nets.init import initialise, zero_last
 from minuteloop.nets.ops import DropPath, LayerScale, Whitening, build
 from minuteloop.nets.program import channels_out
+from minuteloop.nets.timm_net import TimmNet, TimmPlan
+from minuteloop.schema import ConfigError
 
 
 class Block(nn.Module):
@@ -71,6 +73,7 @@ class Net(nn.Module):
 
     def __init__(self, blueprint: Blueprint):
         super().__init__()
+        self.resize = blueprint.resize
         self.stem = build(blueprint.stem)
         if blueprint.positions:
             self.stem.append(Positions(channels_out(blueprint.stem, 3), blueprint.stem_grid))
@@ -79,15 +82,23 @@ class Net(nn.Module):
         self.strides = blueprint.strides
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.stages(self.stem(x)))
+        return self.head(self.stages(self._enter(x)))
 
     def features(self, x: Tensor) -> list[tuple[int, Tensor]]:
-        """Images [N, 3, H, W] -> (stride in pixels, maps [N, C, H / stride, W / stride]) of each stage."""
-        x, found = self.stem(x), []
+        """Images [N, 3, H, W] -> (stride in pixels, maps [N, C, H / stride, W / stride]) of each stage.
+
+        Where compound scaling resizes images, H, W and the stride are those of the resized ones.
+        """
+        x, found = self._enter(x), []
         for stride, stage in zip(self.strides, self.stages, strict=True):
             x = stage(x)
             found.append((stride, x))
         return found
+
+    def _enter(self, x: Tensor) -> Tensor:
+        if self.resize != 1:
+            x = nn.functional.interpolate(x, scale_factor=self.resize, mode="bilinear")
+        return self.stem(x)
 
     def init_from(self, images: Tensor) -> None:
         """Sets what is computed from training images [N, 3, H, W], normalised: the filters of a whitening stem."""
@@ -96,14 +107,21 @@ class Net(nn.Module):
                 module.init_from(images)
 
     def set_drop_path(self, rate: float) -> None:
-        """Drop path linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 3)."""
+        """Drop path linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 3).
+
+        Raises ConfigError where no block has a shortcut.
+        """
         blocks = [block for stage in self.stages for block in stage.blocks]
+        if rate and all(block.shortcut is None for block in blocks):
+            raise ConfigError("drop path needs blocks with a shortcut: ~recipe.regularizers.drop_path")
         for n, block in enumerate(blocks):
             block.drop_path.set(rate * n / max(1, len(blocks) - 1))
 
 
-def build_net(blueprint: Blueprint) -> Net:
+def build_net(blueprint: Blueprint | TimmPlan) -> Net | TimmNet:
     """The net of a blueprint, initialised by the default generator."""
+    if isinstance(blueprint, TimmPlan):
+        return TimmNet(blueprint)
     net = Net(blueprint)
     initialise(net, blueprint.init)
     if blueprint.zero_init_last:

@@ -230,5 +230,5 @@ class DropPath(nn.Module):
         if not (self.training and self.on):
             return x
         keep = 1 - self.rate
-        kept = torch.rand(len(x), 1, 1, 1, device=x.device) < keep
+        kept = torch.rand(len(x), *(1,) * (x.ndim - 1), device=x.device) < keep
         return x * (kept / keep).to(x.dtype)

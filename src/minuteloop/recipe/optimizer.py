@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass, field
 
 from minuteloop.schema import ConfigError, number
@@ -63,11 +64,14 @@ class SGD:
 
 def parameter_groups(net, weight_decay: float) -> list[dict]:
     """Named groups: the classifier's weight (head), depthwise filters, all other weights of two or more dimensions
-    (matrix), and what does not decay: norms, biases, gains and layer scales (DeiT). Frozen parameters are in none.
+    (matrix), and what does not decay: norms, biases, gains and layer scales (DeiT), and what a `no_weight_decay()` of
+    the net names, where * is any text (timm). Frozen parameters are in none.
     """
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     head = [p for p in parameters if p.ndim > 1][-1:]
-    no_decay = [p for p in parameters if p.ndim == 0 or p.numel() == len(p)]
+    patterns = getattr(net, "no_weight_decay", set)()
+    told = {p for name, p in net.named_parameters() for pattern in patterns if fnmatch.fnmatch(name, pattern)}
+    no_decay = [p for p in parameters if p.ndim == 0 or p.numel() == len(p) or p in told]
     still = {id(p) for p in no_decay}
     depthwise = [p for p in parameters if p.ndim > 2 and p.shape[1] == 1 and id(p) not in still]
     apart = {id(p) for p in (*head, *depthwise, *no_decay)}
