@@ -13,7 +13,7 @@ from minuteloop.nets.speed import measure
 
 
 def archs(config, args) -> Iterator[dict]:
-    """A row for each file in conf/arch, but timm.yaml: forward and backward at the config's size, batch, device and precision.
+    """A row for each of our own archs: forward and backward at the config's size, batch, device and precision.
 
     `macs_a_second` tells where multiply-adds and seconds disagree: it would be one number if they did not.
     """

@@ -28,7 +28,9 @@ def explain(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:
     }
     if isinstance(blueprint, TimmPlan):
         told |= {
-            "options": {key: value for key, value in blueprint.options.items() if key != "drop_path_rate"},  # a recipe's
+            "options": {
+                key: value for key, value in blueprint.options.items() if key != "drop_path_rate"
+            },  # a recipe's
             "strides": blueprint.strides,
             "last_grid": blueprint.grid,
             "parts": {name.removeprefix("model."): part for name, part in parts.items()},

@@ -97,7 +97,7 @@ class Net(nn.Module):
 
     def _enter(self, x: Tensor) -> Tensor:
         if self.resize != 1:
-            x = nn.functional.interpolate(x, scale_factor=self.resize, mode="bilinear")
+            x = nn.functional.interpolate(x, [int(side * self.resize) for side in x.shape[2:]], mode="bilinear")
         return self.stem(x)
 
     def init_from(self, images: Tensor) -> None:

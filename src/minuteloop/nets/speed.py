@@ -12,7 +12,9 @@ from minuteloop.nets.timm_net import TimmPlan
 WARM = 3  # passes that are not counted
 
 
-def measure(blueprint: Blueprint | TimmPlan, batch_size: int, device: str, bf16: bool, channels_last: bool, passes: int) -> float:
+def measure(
+    blueprint: Blueprint | TimmPlan, batch_size: int, device: str, bf16: bool, channels_last: bool, passes: int
+) -> float:
     """Images/s of forward and backward together on random images, the median of `passes`; no optimizer, no data."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     net = build_net(blueprint).to(device, memory_format=layout).train()
