@@ -1,14 +1,16 @@
-"""Makes the README's table of results anew from the records in recipes/.
+"""Makes the README's table of results and the pages in recipes/ anew from what was measured.
 
 python scripts/table.py
 """
 
 from pathlib import Path
 
+from minuteloop.study import pages
 from minuteloop.study.table import updated
 
 ROOT = Path(__file__).parents[1]
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(updated(readme.read_text(), ROOT / "recipes"))
+    readme, recipes = ROOT / "README.md", ROOT / "recipes"
+    readme.write_text(updated(readme.read_text(), recipes))
+    (recipes / "archs.md").write_text(pages.archs(recipes / "bench"))

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from minuteloop import compose
+from minuteloop.study import pages
 from minuteloop.study.table import BEGIN, END, updated
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,11 @@ def test_the_readme_names_every_step_size_arch_and_recipe():
 
 def test_the_readmes_table_is_what_the_records_say():
     assert updated(README, ROOT / "recipes") == README
+
+
+def test_the_pages_are_what_the_benches_say():
+    assert (ROOT / "recipes/archs.md").read_text() == pages.archs(ROOT / "recipes/bench")
+    assert (ROOT / "recipes/archs.md").read_text().count("| `") == len(list((ROOT / "conf/arch").glob("*.yaml"))) - 1
 
 
 RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
