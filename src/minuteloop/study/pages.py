@@ -7,10 +7,10 @@ from pathlib import Path
 
 ARCHS = """# What architectures cost, and what a minute makes of them
 
-Made by `scripts/table.py` from `bench/archs_cpu.jsonl` and `bench/archs_minute_cpu.jsonl`: {overrides}, {threads} threads
-of {hardware}. Images/s are forward and backward together, multiply-adds a second what they amount to with a backward of
-twice the forward's: were multiply-adds seconds, that column would be one number. The minute is `-cd recipes -cn
-every_arch`, one seed, on the test set; peak memory is that whole process's.
+Made by `scripts/table.py` from `bench/archs_cpu.jsonl` and `bench/archs_minute_cpu.jsonl`: {overrides},
+{threads} threads of {hardware}. Images/s are forward and backward together, multiply-adds a second what they amount to
+with a backward of twice the forward's: were multiply-adds seconds, that column would be one number. The minute is
+`-cd recipes -cn every_arch`, one seed, on the test set; peak memory is that whole process's.
 
 | arch | parameters | multiply-adds | images/s | multiply-adds a second | after a minute | steps | peak memory |
 | --- | --- | --- | --- | --- | --- | --- | --- |
