@@ -239,6 +239,7 @@ class Recipe:
     regularizers: dict[str, Any] = field(default_factory=dict)  # name -> what acts inside the net
     callbacks: dict[str, Any] = field(default_factory=dict)  # name -> Lightning callback
     views: Any = None  # test-time views, whose figures stand apart; null = none
+    progressive: Any = None  # images that grow during the run; null = none
 
 
 # --- everything else --------------------------------------------------------------------------------------------

@@ -61,11 +61,14 @@ class Head(nn.Module):
         self.last = build(blueprint.last, keeps_input=True)
         self.norm = build(blueprint.head_norm)
         self.linear = nn.Linear(blueprint.channels, blueprint.num_classes, bias=blueprint.head.bias)
+        self.dropout = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         pool = torch.amax if self.pool == "max" else torch.mean
-        x = self.norm(pool(self.last(x), (2, 3), keepdim=True))  # [N, C, 1, 1]
-        return self.scale * self.linear(x.flatten(1))
+        x = self.norm(pool(self.last(x), (2, 3), keepdim=True)).flatten(1)  # [N, C]
+        if self.dropout and self.training:
+            x = nn.functional.dropout(x, self.dropout)
+        return self.scale * self.linear(x)
 
 
 class Net(nn.Module):
@@ -116,6 +119,10 @@ class Net(nn.Module):
             raise ConfigError("drop path needs blocks with a shortcut: ~recipe.regularizers.drop_path")
         for n, block in enumerate(blocks):
             block.drop_path.set(rate * n / max(1, len(blocks) - 1))
+
+    def set_dropout(self, rate: float) -> None:
+        """Dropout before the classifier, with a rate in [0, 1)."""
+        self.head.dropout = rate
 
 
 def build_net(blueprint: Blueprint | TimmPlan) -> Net | TimmNet:

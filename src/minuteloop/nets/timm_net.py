@@ -112,6 +112,11 @@ class TimmNet(nn.Module):
         for module, share in self.drop_paths:
             module.set(rate * share)
 
+    def set_dropout(self, rate: float) -> None:
+        """Raises ConfigError: a model's dropout is an option of its own."""
+        if rate:
+            raise ConfigError(f"dropout of a timm model is +arch.timm.drop_rate={rate:g}; ~recipe.regularizers.dropout")
+
 
 def _fit(name: str, asked: dict, image_size: int, wanted: int) -> tuple[dict, dict[str, int], int]:
     """Options and strides with which a model runs, and the side of its last map: `wanted` pixels, where it can.

@@ -33,6 +33,7 @@ class Ingredients:
     regularizers: tuple[Any, ...] = ()
     callbacks: tuple[Any, ...] = ()
     views: Callable | None = None
+    progressive: Any = None
 
     def at(self, stage: str) -> list[Any]:
         """The batch transforms of one of STAGES, in the recipe's order."""
@@ -46,6 +47,18 @@ class Ingredients:
             transforms=tuple(transform for transform in transforms if _strength_field(transform) != 0),
             regularizers=tuple(_strengthened(regularizer, strength) for regularizer in self.regularizers),
         )
+
+    @property
+    def stages(self) -> int:
+        """Equal parts of a run that differ: 1, unless it is progressive."""
+        return self.progressive.stages if self.progressive else 1
+
+    def at_stage(self, number: int, side: int) -> tuple[int, Ingredients]:
+        """The side of the images, in pixels, that a stage trains on, of a dataset's `side`; the ingredients then."""
+        if self.progressive is None:
+            return side, self
+        shown, factor = self.progressive.stage(number, side)
+        return shown, self.at_strength(factor)
 
 
 def _strength_field(ingredient: Any) -> float | None:

@@ -22,11 +22,8 @@ class Crop:
 
         n, channels, height, width = images.shape
         device, side = images.device, 2 * self.padding
-        if self.fill == "reflect":
-            rows, columns = (reflecting(length, self.padding, device) for length in (height, width))
-            padded = images.index_select(2, rows).index_select(3, columns).flatten()
-        else:
-            padded = torch.nn.functional.pad(images, [self.padding] * 4).flatten()
+        mode = {"black": "constant", "reflect": "reflect"}[self.fill]
+        padded = torch.nn.functional.pad(images, [self.padding] * 4, mode=mode).flatten()
         across, down = width + side, height + side  # of a padded image
         left, top = torch.randint(side + 1, (2, n, 1, 1), device=device)
         planes = torch.arange(n * channels, device=device).view(n, channels, 1) * down
@@ -42,11 +39,3 @@ class Translate(Crop):
 
     padding: int = number(2, 0, 31, "a number of pixels", whole=True)
     fill: str = words("reflect", "black")
-
-
-def reflecting(length, padding, device):
-    """int64 [length + 2 * padding]: the pixel that each place of a padded side shows, reflected at the ends."""
-    import torch
-
-    place = torch.arange(-padding, length + padding, device=device).abs()
-    return length - 1 - (length - 1 - place).abs()

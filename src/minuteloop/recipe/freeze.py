@@ -30,7 +30,9 @@ class Freeze:
                 named = module.net.named_parameters()
                 self.parameters = [p for name, p in named if p.requires_grad and fnmatch.fnmatch(name, freeze.pattern)]
                 if not self.parameters:
-                    raise ConfigError(f"freeze.pattern={freeze.pattern}: no parameter has such a name")
+                    raise ConfigError(
+                        f"freeze.pattern={freeze.pattern}: no parameter has such a name; ~recipe.callbacks.freeze"
+                    )
 
             def on_train_batch_start(self, trainer, module, *_):
                 for parameter in self.parameters:

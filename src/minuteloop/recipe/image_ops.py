@@ -121,6 +121,25 @@ def sharpness(images, factor):
     return _blend(smooth, sharp, factor)
 
 
+def blur(images, sigma, reach):
+    """Gaussian of deviation `sigma`, float [N], in pixels, cut `reach` pixels away; beyond the border the outermost
+    pixels repeat."""
+    import torch
+
+    place = torch.arange(-reach, reach + 1, device=images.device)
+    weights = torch.exp(-0.5 * (place / sigma[:, None]) ** 2)
+    weights = (weights / weights.sum(1, keepdim=True))[:, None, None, None].unbind(-1)  # [N,1,1,1] each
+    values = images.float()
+    for axis in (2, 3):
+        side = values.shape[axis]
+        shown = torch.arange(-reach, side + reach, device=images.device).clamp_(0, side - 1)
+        padded = values.index_select(axis, shown)
+        values = padded.narrow(axis, 0, side) * weights[0]
+        for tap, weight in enumerate(weights[1:], 1):
+            values.addcmul_(padded.narrow(axis, tap, side), weight)
+    return _to_byte(values.add_(0.5))
+
+
 # --- geometric operations ---------------------------------------------------------------------------------------
 #
 # Each output pixel comes from another place of its image; where that lies outside is `fill` (3 values). At the border

@@ -24,8 +24,7 @@ class AdamW:
     eps: float = number(1e-8, 0, 1, "a small number")
 
     def __post_init__(self) -> None:
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError(f"betas={self.betas}, not two shares below 1")
+        check_betas(self.betas)
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:
         """Peak learning rate for a batch size and the planned epochs."""
@@ -38,14 +37,24 @@ class AdamW:
         return torch.optim.AdamW(groups, lr=lr, betas=tuple(self.betas), eps=self.eps, fused=True)
 
 
+def check_betas(betas: list[float]) -> None:
+    """Raises ConfigError."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ConfigError(f"betas={betas}, not two shares below 1")
+
+
 @dataclass
 class SGD:
-    """SGD with momentum. The automatic learning rate is `lr` per `per_images` images of the batch (Goyal 2017)."""
+    """SGD with momentum. The automatic learning rate is `lr` per `per_images` images of the batch (Goyal 2017).
+
+    Biases and what else does not decay learn at `bias_factor` times the rate (64: Page 2018; Jordan 2024, sec. 3.3).
+    """
 
     lr: float = number(0.1, 0, 100, "a learning rate")
     per_images: int = number(128, 1, 1_000_000, "a batch size", whole=True)
     momentum: float = number(0.9, 0, 1, "a share")
     nesterov: bool = True
+    bias_factor: float = number(1.0, 0, 1e6, "a factor")
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
@@ -59,6 +68,9 @@ class SGD:
         """groups: torch parameter groups with their own weight decay -> torch.optim.Optimizer."""
         import torch
 
+        groups = [
+            group | {"lr": lr * self.bias_factor} if group.get("name") == "no_decay" else group for group in groups
+        ]
         return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from minuteloop.schema import number
+from minuteloop.schema import ConfigError, number
 
 
 @dataclass
@@ -41,3 +41,36 @@ class Triangle:
         if progress < self.peak:
             return self.start + (1 - self.start) * progress / self.peak
         return 1 - (1 - self.final) * (progress - self.peak) / (1 - self.peak) if self.peak < 1 else 1.0
+
+
+@dataclass
+class StepDecay:
+    """The peak rate, times `factor` at each of the shares `at` of the run (He 2016: epochs 30 and 60 of 90)."""
+
+    at: list[float] = field(default_factory=lambda: [1 / 3, 2 / 3])
+    factor: float = number(0.1, 0, 1, "a factor")
+
+    def __post_init__(self) -> None:
+        if not all(0 <= share <= 1 for share in self.at):
+            raise ConfigError(f"at={self.at}, not shares of the run")
+
+    def __call__(self, progress: float, epochs: float) -> float:
+        """progress in [0, 1] -> the factor on the peak learning rate; the run's length does not matter."""
+        return self.factor ** sum(progress > share for share in self.at)
+
+
+@dataclass
+class Exponential:
+    """Linear warm-up from 0, then a steady decay by the same factor in equal times, down to `final`.
+
+    0.97 every 2.4 of 350 epochs ends at 0.0118 (Tan 2021, sec. 5.1). The warm-up is Cosine's.
+    """
+
+    warmup: float = number(5.0, 0, 1e6, "a number of epochs")
+    longest_warmup: float = number(0.1, 0, 1, "a share of the run")
+    final: float = number(0.0118, 1e-9, 1, "a share of the peak learning rate")
+
+    def __call__(self, progress: float, epochs: float) -> float:
+        """progress in [0, 1], the run's planned epochs -> the factor on the peak learning rate."""
+        warmup = min(self.warmup / epochs, self.longest_warmup)
+        return progress / warmup if progress < warmup else self.final**progress

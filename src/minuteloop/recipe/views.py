@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minuteloop.recipe.crop import reflecting
 from minuteloop.schema import number
 
 
@@ -33,8 +32,9 @@ class Views:
 
 def shift_reflecting(images, by: int):
     """images [N,3,H,W] moved down and right by `by` pixels; what comes in is reflected."""
-    for axis in (2, 3):
-        length = images.shape[axis]
-        shown = reflecting(length, abs(by), images.device)[abs(by) - by :][:length]
-        images = images.index_select(axis, shown)
-    return images
+    import torch
+
+    height, width = images.shape[2:]
+    padded = torch.nn.functional.pad(images, [abs(by)] * 4, mode="reflect")
+    start = abs(by) - by
+    return padded[:, :, start : start + height, start : start + width]

@@ -1,0 +1,45 @@
+"""Ghost batch norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from minuteloop.schema import ConfigError, number
+
+
+@dataclass
+class GhostBatchNorm:
+    """Batch norm over every `images` images of a training batch by themselves (Hoffer 2017, sec. 4).
+
+    A batch that `images` does not divide is normed whole. Raises ConfigError for a net without batch norm.
+    """
+
+    images: int = number(32, 1, 1_000_000, "a number of images", whole=True)
+
+    def __call__(self, net):
+        """Changes the batch norms of `net`, before its optimizer is made."""
+        import torch
+
+        norms = [module for module in net.modules() if type(module) in (torch.nn.BatchNorm2d, _module())]
+        if not norms:
+            raise ConfigError("ghost_batch_norm: the net has no batch norm")
+        for norm in norms:
+            norm.__class__, norm.images = _module(), self.images
+
+
+@cache
+def _module():
+    import torch
+
+    class GhostBatchNorm2d(torch.nn.BatchNorm2d):
+        def forward(self, x):
+            if not self.training or len(x) % self.images or len(x) == self.images:
+                return super().forward(x)
+            groups, momentum = x.split(self.images), self.momentum
+            self.momentum = 1 - (1 - momentum) ** (1 / len(groups))  # together as fast as one batch
+            normed = torch.cat([super(GhostBatchNorm2d, self).forward(group) for group in groups])
+            self.momentum = momentum
+            return normed
+
+    return GhostBatchNorm2d
