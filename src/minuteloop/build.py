@@ -148,8 +148,11 @@ def _open_folders(settings: DictConfig) -> None:
 
 def ingredient_nodes(recipe: schema.Recipe) -> Iterator[tuple[str, dict]]:
     """(key, node) of every ingredient of `recipe`; an entry switched off with null is left out."""
-    for key in ("optimizer", "schedule", "loss", *(("views",) if recipe.views is not None else ())):
+    for key in ("optimizer", "schedule", "loss"):
         yield f"recipe.{key}", getattr(recipe, key)
+    for key in ("views", "progressive"):
+        if getattr(recipe, key) is not None:
+            yield f"recipe.{key}", getattr(recipe, key)
     for key in ("batch", "regularizers", "callbacks"):
         for name, node in getattr(recipe, key).items():
             if node is not None:
@@ -197,6 +200,7 @@ def ingredients(recipe: schema.Recipe) -> Ingredients:
         regularizers=of("regularizers"),
         callbacks=of("callbacks"),
         views=made.get("recipe.views"),
+        progressive=made.get("recipe.progressive"),
     )
 
 

@@ -40,6 +40,14 @@ def prepare() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def keep_compiled() -> None:
+    """Has torch.compile keep its kernels in ~/.cache/minuteloop/compiled instead of /tmp, for later starts.
+
+    A TORCHINDUCTOR_CACHE_DIR that is set stays.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/minuteloop/compiled"))
+
+
 def prepare_wandb() -> None:
     """Imports W&B and starts its service beside what follows; call before torch is imported.
 

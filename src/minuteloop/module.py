@@ -22,7 +22,7 @@ class Classifier(pl.LightningModule):
     """Trains `net` on uint8 images; batches are augmented on their device, each sample with its own draws.
 
     A batch is (images uint8 [N,3,H,W], labels int64 [N]); in training it has been through `prepare`. Every draw is a
-    function of (seed, step).
+    function of (seed, step). Of a progressive recipe `only_stage` trains in that stage alone, to measure it.
     """
 
     def __init__(
@@ -34,10 +34,13 @@ class Classifier(pl.LightningModule):
         *,
         seed: int = 0,
         channels_last: bool = True,
+        only_stage: int | None = None,
     ) -> None:
         super().__init__()
         self.net, self.ingredients, self.plan = net, ingredients, plan
         self.num_classes, self.seed = len(dataset.classes), seed
+        self.only_stage = only_stage
+        self.regularized_stage: int | None = None  # that the net is set for
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net.to(memory_format=self.memory_format)
         self.register_buffer("mean", 255 * torch.tensor(dataset.mean).view(1, 3, 1, 1), persistent=False)
@@ -71,7 +74,7 @@ class Classifier(pl.LightningModule):
 
         What a training batch goes through, without the seeds of its draws.
         """
-        return self.finish(*self._change_pixels(images, labels, epoch))
+        return self.finish(*self._change_pixels(images, labels, epoch, self.global_step))
 
     def prepare(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """The part of `augment` that is done for several batches at once, the first of which is that of `step`.
@@ -79,13 +82,23 @@ class Classifier(pl.LightningModule):
         uint8 images and labels -> uint8 images and soft targets.
         """
         reseed(self.seed, -1 - step)  # training_step has the seeds of the steps from 0 on
-        return self._change_pixels(images, labels, epoch)
+        return self._change_pixels(images, labels, epoch, step)
 
-    def _change_pixels(self, images: Tensor, labels: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def at_step(self, step: int, side: int) -> tuple[int, Ingredients]:
+        """The side of the images that the net is trained on at a step, in pixels, of `side`; the ingredients then."""
+        return self.ingredients.at_stage(self.stage(step), side)
+
+    def stage(self, step: int) -> int:
+        """Of a progressive recipe, counted from 0."""
+        stages = self.ingredients.stages
+        return min(step * stages // self.plan.steps, stages - 1) if self.only_stage is None else self.only_stage
+
+    def _change_pixels(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        _, ingredients = self.at_step(step, images.shape[-1])
         targets = (labels[:, None] == torch.arange(self.num_classes, device=labels.device)).float()
-        for transform in self.ingredients.at("source"):
+        for transform in ingredients.at("source"):
             images = transform(images, epoch, self.seed)
-        for transform in self.ingredients.at("pixels"):
+        for transform in ingredients.at("pixels"):
             images, targets = transform(images, targets)
         return images, targets
 
@@ -95,30 +108,39 @@ class Classifier(pl.LightningModule):
         Where a recipe has several `mixed` transforms the batch is turned by a random number of places and cut into one
         part for each, so that neighbours stay neighbours.
         """
-        mixers = self.ingredients.at("mixed")
+        side, ingredients = self.at_step(self.global_step, images.shape[-1])
+        mixers = ingredients.at("mixed")
         if len(mixers) > 1:
             places = torch.arange(len(images), device=images.device)
             order = (places + torch.randint(len(images), (1,), device=images.device)) % len(images)
             images, targets = images.index_select(0, order), targets[order]
         images = self._standardize(images)  # NCHW up to the end: on a CPU broadcasting over inner channels is slow
-        for transform in self.ingredients.at("normalized"):
+        for transform in ingredients.at("normalized"):
             images, targets = transform(images, targets)
-        for transform in self.ingredients.at("targets"):
+        for transform in ingredients.at("targets"):
             targets = transform(targets)
         if mixers:
             parts = zip(mixers, images.tensor_split(len(mixers)), targets.tensor_split(len(mixers)), strict=True)
             images, targets = map(torch.cat, zip(*(mixer(*part) for mixer, *part in parts), strict=True))
+        if side != images.shape[-1]:
+            images = nn.functional.interpolate(images, side, mode="bilinear", antialias=True)
         return images.contiguous(memory_format=self.memory_format), targets
 
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before the optimizer is made
-            for regularizer in self.ingredients.regularizers:
-                regularizer(self.net)
+            self._regularize(self.global_step)
+
+    def _regularize(self, step: int) -> None:
+        for regularizer in self.at_step(step, 1)[1].regularizers:
+            regularizer(self.net)
+        self.regularized_stage = self.stage(step)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         reseed(self.seed, self.global_step)
         if self.global_step % LOG_EVERY == 0:
             self.train_loss.zero_()
+        if self.stage(self.global_step) != self.regularized_stage:
+            self._regularize(self.global_step)
         images, targets = self.finish(*batch)
         if self.first_batch is None:
             self.first_batch = images[:SHOWN].clone(), targets[:SHOWN].clone()

@@ -13,8 +13,9 @@ from pathlib import Path
 from minuteloop import build, host, resume
 from minuteloop.interrupt import Interrupt
 from minuteloop.plan import Plan, make_plan, parse_budget
+from minuteloop.recipe import Ingredients
 from minuteloop.record import Record, naming
-from minuteloop.schema import Config
+from minuteloop.schema import Config, ConfigError
 
 # Beside the budget: a rough look, then a measurement of (share of the budget, at least, at most) seconds
 CALIBRATION = ((0.005, 0.0, 0.5), (0.08, 1.5, 10.0))
@@ -78,12 +79,15 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
     net = build_net(blueprint)
     net.init_from(data.first_training_images(WHITENING_IMAGES))
     ingredients = build.ingredients(config.recipe)
+    _check_sides(net, ingredients, images.train_images.shape[-1])
     if config.compile:
-        net.compile()
+        host.keep_compiled()
+        net.compile(dynamic=False if ingredients.stages > 1 else None)  # one kernel a size of images, not one for all
 
-    def classifier(plan: Plan) -> Classifier:
+    def classifier(plan: Plan, only_stage: int | None = None) -> Classifier:
         fitted = ingredients.at_strength(plan.strength)
-        return Classifier(net, fitted, plan, images, seed=config.seed, channels_last=config.channels_last)
+        how = {"seed": config.seed, "channels_last": config.channels_last, "only_stage": only_stage}
+        return Classifier(net, fitted, plan, images, **how)
 
     def planned(steps_per_second: float) -> Plan:
         rule = ingredients.optimizer.auto_lr
@@ -96,10 +100,12 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
         say(f"{config.name}: measuring the rate of a step")
         compiling = config.compile
         for share, least, most in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            seconds = min(max(share * amount, least), most) if measuring else 0.0
-            rate = measure_rate(config, classifier(plan), data, seconds)
-            plan = planned(rate.steps_per_second) if measuring else plan
-            record.lap("calibrate", compile=rate.first_seconds if compiling else 0.0)
+            seconds = min(max(share * amount, least), most) / ingredients.stages if measuring else 0.0
+            modules = [classifier(plan, number) for number in range(ingredients.stages)]
+            rates = [measure_rate(config, module, data, seconds) for module in modules]
+            if measuring:
+                plan = planned(len(rates) / sum(1 / rate.steps_per_second for rate in rates))
+            record.lap("calibrate", compile=sum(rate.first_seconds for rate in rates) if compiling else 0.0)
             compiling = False
     record.freeze(plan, count(blueprint, blueprint.image_size))
     for warning in blueprint.warnings:
@@ -156,6 +162,22 @@ def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str]
     record.save()
     if record.is_finished:
         record.checkpoint.unlink(missing_ok=True)
+
+
+def _check_sides(net, ingredients: Ingredients, side: int) -> None:
+    """Raises ConfigError where a progressive recipe asks for images that the net does not run on."""
+    from minuteloop.nets.cost import count
+
+    for number in range(ingredients.stages):
+        shown, _ = ingredients.at_stage(number, side)
+        try:
+            if shown != side:
+                count(net, shown)
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).splitlines()[0]
+            raise ConfigError(
+                f"recipe.progressive: the net does not run on {shown}x{shown} images ({first}); recipe.progressive=null"
+            ) from error
 
 
 def quiet_lightning() -> None:
