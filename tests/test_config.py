@@ -116,7 +116,7 @@ def test_ingredient_file_lists_every_field(file):
     assert node.keys() - {"_target_"} == {spec.name for spec in dataclasses.fields(made)}
     for spec in dataclasses.fields(made):
         default = spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()
-        assert node[spec.name] == (default if isinstance(default, str) else pytest.approx(default, rel=1e-4))
+        assert node[spec.name] == (default if isinstance(default, str | None) else pytest.approx(default, rel=1e-4))
 
 
 def test_command_line_beats_the_recipe_and_the_recipe_beats_the_schema():
@@ -133,6 +133,7 @@ def test_an_ingredient_can_be_taken_out_and_put_in():
 
 
 SGD = {"_target_": "minuteloop.recipe.optimizer.SGD", "lr": 0.1, "per_images": 128, "momentum": 0.9, "nesterov": True}
+SGD["bias_factor"] = 1.0
 
 
 def optimizer(*overrides, **source):
