@@ -5,6 +5,8 @@
     python scripts/bench.py augment      # images/s of RandAugment and TrivialAugment alone: ours and four peers'
     python scripts/bench.py pipeline     # images/s of the data path alone: ours against loaders with worker processes
     python scripts/bench.py archs        # images/s of every architecture beside its multiply-adds
+    python scripts/bench.py ingredients  # milliseconds that each ingredient of a recipe adds to a training step
+    python scripts/bench.py forms        # depthwise convolution and layer norm in the forms that there are
     python scripts/bench.py startup      # from Enter to the first training step, item by item
     python scripts/bench.py overhead --rounds 9 arch=convnext size=pico
 
@@ -27,6 +29,8 @@ BENCHES = {  # a function (config, args) -> rows: the module that has it, and ov
     "augment": ("bench_data", ["data=sample"]),
     "pipeline": ("bench_data", ["data=sample"]),
     "archs": ("bench_archs", ["size=pico", "data=sample", "recipe.batch_size=64"]),
+    "ingredients": ("bench_ingredients", ["arch=resnet18", "size=pico", "data=sample"]),
+    "forms": ("bench_forms", ["data=sample", "recipe.batch_size=128"]),
     "startup": ("bench_startup", ["arch=convnext", "recipe=deit", "data=cifar10"]),
 }
 

@@ -5,6 +5,7 @@ python scripts/table.py
 
 from pathlib import Path
 
+from minuteloop.build import CONF
 from minuteloop.study import pages
 from minuteloop.study.table import updated
 
@@ -14,3 +15,6 @@ if __name__ == "__main__":
     readme, recipes = ROOT / "README.md", ROOT / "recipes"
     readme.write_text(updated(readme.read_text(), recipes))
     (recipes / "archs.md").write_text(pages.archs(recipes / "bench"))
+    (recipes / "recipes.md").write_text(pages.recipes(recipes / "bench"))
+    (recipes / "forms.md").write_text(pages.forms(recipes / "bench"))
+    (recipes / "ingredients.md").write_text(pages.ingredients(CONF, recipes / "bench"))

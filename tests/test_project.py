@@ -56,7 +56,11 @@ def test_the_readmes_table_is_what_the_records_say():
 
 def test_the_pages_are_what_the_benches_say():
     assert (ROOT / "recipes/archs.md").read_text() == pages.archs(ROOT / "recipes/bench")
-    assert (ROOT / "recipes/archs.md").read_text().count("| `") == len(list((ROOT / "conf/arch").glob("*.yaml"))) - 1
+    assert (ROOT / "recipes/recipes.md").read_text() == pages.recipes(ROOT / "recipes/bench")
+    assert (ROOT / "recipes/forms.md").read_text() == pages.forms(ROOT / "recipes/bench")
+    page = pages.ingredients(ROOT / "conf", ROOT / "recipes/bench")
+    assert (ROOT / "recipes/ingredients.md").read_text() == page
+    assert page.count("| `") >= len(list((ROOT / "conf/ingredient").glob("*.yaml")))
 
 
 RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
@@ -79,9 +83,11 @@ def test_every_cell_of_a_study_composes(recipe):
         compose(list(cell), config_name=recipe.stem, config_dir=str(recipe.parent))
 
 
-def test_the_minute_of_every_arch_leaves_none_out():
+def test_the_minutes_of_every_arch_and_recipe_leave_none_out():
     listed = RECIPES[ROOT / "recipes/every_arch.yaml"].hydra.sweeper.params.arch.split(",")
     assert sorted([*listed, "timm"]) == sorted(file.stem for file in (ROOT / "conf/arch").glob("*.yaml"))
+    listed = RECIPES[ROOT / "recipes/every_recipe.yaml"].hydra.sweeper.params.recipe.split(",")
+    assert sorted(listed) == sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
 
 @pytest.mark.parametrize(
