@@ -104,21 +104,21 @@ def _norms(channels: int) -> Iterator[tuple[str, Callable]]:
 
 def _timed(form: Callable, maps: Tensor, weight: Tensor) -> Callable[[], tuple[float, float, float]]:
     """Seconds of forward, of backward to the maps and of backward to the weights."""
-    x, w = maps.detach().requires_grad_(), weight.detach().requires_grad_()
+    leaves = maps.detach().requires_grad_(), weight.detach().requires_grad_()
 
     def arm() -> tuple[float, float, float]:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
-            begin = now(x.device)
+        seconds = []
+        for x, w in ((leaves[0], weight), (maps, leaves[1])):  # only one of them has a gradient
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
+                begin = now(x.device)
+                for _ in range(CALLS):
+                    y = form(x, w)
+                seconds.append(now(x.device) - begin)
+            given, begin = torch.ones_like(y), now(x.device)
             for _ in range(CALLS):
-                y = form(x, w)
-            forward = now(x.device) - begin
-        given, back = torch.ones_like(y), []
-        for wanted in (x, w):
-            begin = now(x.device)
-            for _ in range(CALLS):
-                torch.autograd.grad(y, wanted, given, retain_graph=True)
-            back.append(now(x.device) - begin)
-        return forward / CALLS, back[0] / CALLS, back[1] / CALLS
+                torch.autograd.grad(y, x if x.requires_grad else w, given, retain_graph=True)
+            seconds.append(now(x.device) - begin)
+        return tuple(value / CALLS for value in (seconds[0], seconds[1], seconds[3]))
 
     return arm
 

@@ -31,7 +31,7 @@ def run(config: Config) -> dict:
     if config.budget.endswith(("s", "min", "h")) and not config.budget.endswith("steps"):
         raise ConfigError(f"budget={config.budget}: a loop by hand takes steps or epochs")
     if config.recipe.progressive is not None:
-        raise ConfigError("recipe.progressive: a loop by hand has no stages")
+        raise ConfigError("recipe.progressive: a loop by hand has no phases")
     device, bf16 = torch.device(config.device), config.precision == "bf16"
     images, ingredients = load(config.data.name, config.data.root), build.ingredients(config.recipe)
     data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed)

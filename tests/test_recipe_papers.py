@@ -215,15 +215,15 @@ def test_exponential_is_that_of_350_epochs():
 
 
 def test_sides_and_strength_rise_together():
-    assert [Progressive().stage(number, 32) for number in range(4)] == [
+    assert [Progressive().phase(number, 32) for number in range(4)] == [
         (16, pytest.approx(1 / 3, abs=1e-5)),
         (20, pytest.approx(5 / 9, abs=1e-5)),
         (28, pytest.approx(7 / 9, abs=1e-5)),
         (32, 1),
     ]
     published = Progressive(smallest=128 / 300, multiple=1)  # Tan 2021, table 6: 128 to 300 pixels
-    assert [published.stage(number, 300)[0] for number in range(4)] == [128, 185, 243, 300]
-    assert Progressive(stages=1).stage(0, 32) == (32, 1)
+    assert [published.phase(number, 300)[0] for number in range(4)] == [128, 185, 243, 300]
+    assert Progressive(phases=1).phase(0, 32) == (32, 1)
 
 
 # --- losses -------------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_a_progressive_run_trains_on_larger_and_larger_images(tmp_path, monkeypa
     assert rates == pytest.approx([0.2 / 3, 0.2 * 5 / 9, 0.2 * 7 / 9, 0.2], abs=1e-4)
 
 
-def test_the_rate_of_a_progressive_run_is_that_of_its_stages_together(tmp_path, monkeypatch):
+def test_the_rate_of_a_progressive_run_is_that_of_its_phases_together(tmp_path, monkeypatch):
     measured = iter([100.0, 50.0, 25.0, 20.0] * 2)  # steps/s of the four sides, in both looks
     run = importlib.import_module("minuteloop.run")  # minuteloop.run is the function
     monkeypatch.setattr(

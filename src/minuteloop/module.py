@@ -22,7 +22,7 @@ class Classifier(pl.LightningModule):
     """Trains `net` on uint8 images; batches are augmented on their device, each sample with its own draws.
 
     A batch is (images uint8 [N,3,H,W], labels int64 [N]); in training it has been through `prepare`. Every draw is a
-    function of (seed, step). Of a progressive recipe `only_stage` trains in that stage alone, to measure it.
+    function of (seed, step). Of a progressive recipe `only_phase` trains in that phase alone, to measure it.
     """
 
     def __init__(
@@ -34,13 +34,13 @@ class Classifier(pl.LightningModule):
         *,
         seed: int = 0,
         channels_last: bool = True,
-        only_stage: int | None = None,
+        only_phase: int | None = None,
     ) -> None:
         super().__init__()
         self.net, self.ingredients, self.plan = net, ingredients, plan
         self.num_classes, self.seed = len(dataset.classes), seed
-        self.only_stage = only_stage
-        self.regularized_stage: int | None = None  # that the net is set for
+        self.only_phase = only_phase
+        self.regularized_phase: int | None = None  # that the net is set for
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net.to(memory_format=self.memory_format)
         self.register_buffer("mean", 255 * torch.tensor(dataset.mean).view(1, 3, 1, 1), persistent=False)
@@ -86,12 +86,12 @@ class Classifier(pl.LightningModule):
 
     def at_step(self, step: int, side: int) -> tuple[int, Ingredients]:
         """The side of the images that the net is trained on at a step, in pixels, of `side`; the ingredients then."""
-        return self.ingredients.at_stage(self.stage(step), side)
+        return self.ingredients.at_phase(self.phase(step), side)
 
-    def stage(self, step: int) -> int:
+    def phase(self, step: int) -> int:
         """Of a progressive recipe, counted from 0."""
-        stages = self.ingredients.stages
-        return min(step * stages // self.plan.steps, stages - 1) if self.only_stage is None else self.only_stage
+        phases = self.ingredients.phases
+        return min(step * phases // self.plan.steps, phases - 1) if self.only_phase is None else self.only_phase
 
     def _change_pixels(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         _, ingredients = self.at_step(step, images.shape[-1])
@@ -133,13 +133,13 @@ class Classifier(pl.LightningModule):
     def _regularize(self, step: int) -> None:
         for regularizer in self.at_step(step, 1)[1].regularizers:
             regularizer(self.net)
-        self.regularized_stage = self.stage(step)
+        self.regularized_phase = self.phase(step)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         reseed(self.seed, self.global_step)
         if self.global_step % LOG_EVERY == 0:
             self.train_loss.zero_()
-        if self.stage(self.global_step) != self.regularized_stage:
+        if self.phase(self.global_step) != self.regularized_phase:
             self._regularize(self.global_step)
         images, targets = self.finish(*batch)
         if self.first_batch is None:

@@ -82,11 +82,11 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
     _check_sides(net, ingredients, images.train_images.shape[-1])
     if config.compile:
         host.keep_compiled()
-        net.compile(dynamic=False if ingredients.stages > 1 else None)  # one kernel a size of images, not one for all
+        net.compile(dynamic=False if ingredients.phases > 1 else None)  # one kernel a size of images, not one for all
 
-    def classifier(plan: Plan, only_stage: int | None = None) -> Classifier:
+    def classifier(plan: Plan, only_phase: int | None = None) -> Classifier:
         fitted = ingredients.at_strength(plan.strength)
-        how = {"seed": config.seed, "channels_last": config.channels_last, "only_stage": only_stage}
+        how = {"seed": config.seed, "channels_last": config.channels_last, "only_phase": only_phase}
         return Classifier(net, fitted, plan, images, **how)
 
     def planned(steps_per_second: float) -> Plan:
@@ -100,8 +100,8 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
         say(f"{config.name}: measuring the rate of a step")
         compiling = config.compile
         for share, least, most in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            seconds = min(max(share * amount, least), most) / ingredients.stages if measuring else 0.0
-            modules = [classifier(plan, number) for number in range(ingredients.stages)]
+            seconds = min(max(share * amount, least), most) / ingredients.phases if measuring else 0.0
+            modules = [classifier(plan, number) for number in range(ingredients.phases)]
             rates = [measure_rate(config, module, data, seconds) for module in modules]
             if measuring:
                 plan = planned(len(rates) / sum(1 / rate.steps_per_second for rate in rates))
@@ -168,8 +168,8 @@ def _check_sides(net, ingredients: Ingredients, side: int) -> None:
     """Raises ConfigError where a progressive recipe asks for images that the net does not run on."""
     from minuteloop.nets.cost import count
 
-    for number in range(ingredients.stages):
-        shown, _ = ingredients.at_stage(number, side)
+    for number in range(ingredients.phases):
+        shown, _ = ingredients.at_phase(number, side)
         try:
             if shown != side:
                 count(net, shown)

@@ -165,36 +165,55 @@ class Whitening(nn.Conv2d):
 
 
 class DepthwiseConv(nn.Conv2d):
-    """Depthwise convolution; on CPUs large kernels on small maps are one dense matrix a channel.
+    """Depthwise convolution; on CPUs the gradient of large kernels' weights comes from one product a channel.
 
-    oneDNN's backward of a 7x7 depthwise convolution costs 15 to 65 times its forward. On a map of P <= 64 pixels the
-    product with a [P, P] matrix makes forward and backward together 2.4 (8x8) to 6 times (2x2) faster.
+    oneDNN's takes 10 to 40 times its forward with a 7x7 kernel (recipes/forms.md). Of maps of P <= 256 pixels the
+    product of all pairs of a pixel read and one written, [P, P], is 1.7 times (16x16) to 15 times (2x2) faster.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        n, c, height, width = x.shape
-        kernel, pixels = self.kernel_size[0], height * width
+        kernel, pixels = self.kernel_size[0], x.shape[2] * x.shape[3]
         keeps_map = kernel % 2 == 1 and self.stride == (1, 1)
-        if x.device.type != "cpu" or kernel < 5 or pixels > 64 or not keeps_map:
+        if x.device.type != "cpu" or kernel < 5 or pixels > 256 or not keeps_map:
             return super().forward(x)
-        taps = self.weight.view(c, -1) @ _spread(kernel, height, width)
-        matrix = taps.view(c, pixels, pixels)  # channel, from pixel, to pixel
-        y = torch.bmm(x.permute(1, 0, 2, 3).reshape(c, n, pixels), matrix).view(c, n, height, width)
-        if self.bias is not None:
-            y = y + self.bias.view(c, 1, 1, 1)
-        return y.permute(1, 0, 2, 3).contiguous(memory_format=torch.channels_last)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        y = _ByPairs.apply(x.to(dtype), self.weight.to(dtype))
+        return y if self.bias is None else y + self.bias.to(dtype).view(-1, 1, 1)
+
+
+class _ByPairs(torch.autograd.Function):
+    """Depthwise convolution, stride 1, padded to keep its map, of maps [N, C, H, W] and a weight [C, 1, k, k]."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return nn.functional.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx, given: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (x, weight), (to_maps, to_weight) = ctx.saved_tensors, ctx.needs_input_grad
+        c, _, kernel, _ = weight.shape
+        maps = taps = None
+        if to_maps:
+            how = (None, [1, 1], [kernel // 2] * 2, [1, 1], False, [0, 0], c, [True, False, False])
+            maps = torch.ops.aten.convolution_backward(given, x, weight, *how)[0]
+        if to_weight:
+            read, written = (each.permute(1, 0, 2, 3).flatten(2) for each in (x, given))  # [C, N, P]
+            pairs = torch.bmm(read.mT, written).flatten(1)  # [C, P * P]
+            taps = (pairs @ _spread(kernel, *x.shape[2:], pairs.dtype)).view(weight.shape)
+        return maps, taps
 
 
 @functools.cache
-def _spread(kernel: int, height: int, width: int) -> Tensor:
-    """0/1 [kernel * kernel, P * P]: which tap of a kernel, padded to keep the map, leads from pixel to pixel."""
+def _spread(kernel: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """0/1 [P * P, kernel * kernel]: which tap of a kernel, padded to keep the map, leads from pixel to pixel."""
     with torch.inference_mode(False):  # the first caller may be an evaluation
         row, column = torch.arange(height * width) // width, torch.arange(height * width) % width
         down = row[:, None] - row + kernel // 2
         right = column[:, None] - column + kernel // 2
         reached = (down >= 0) & (down < kernel) & (right >= 0) & (right < kernel)
         tap = torch.where(reached, down * kernel + right, -1).flatten()
-        return (tap == torch.arange(kernel * kernel)[:, None]).float()
+        return (tap[:, None] == torch.arange(kernel * kernel)).to(dtype)
 
 
 class LayerScale(nn.Module):

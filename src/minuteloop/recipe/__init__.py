@@ -49,15 +49,15 @@ class Ingredients:
         )
 
     @property
-    def stages(self) -> int:
+    def phases(self) -> int:
         """Equal parts of a run that differ: 1, unless it is progressive."""
-        return self.progressive.stages if self.progressive else 1
+        return self.progressive.phases if self.progressive else 1
 
-    def at_stage(self, number: int, side: int) -> tuple[int, Ingredients]:
-        """The side of the images, in pixels, that a stage trains on, of a dataset's `side`; the ingredients then."""
+    def at_phase(self, number: int, side: int) -> tuple[int, Ingredients]:
+        """The side of the images, in pixels, that a phase trains on, of a dataset's `side`; the ingredients then."""
         if self.progressive is None:
             return side, self
-        shown, factor = self.progressive.stage(number, side)
+        shown, factor = self.progressive.phase(number, side)
         return shown, self.at_strength(factor)
 
 

@@ -9,21 +9,21 @@ from minuteloop.schema import number
 
 @dataclass
 class Progressive:
-    """Trains in `stages` equal parts of the run on larger images each, regularised more each (Tan 2021, sec. 4).
+    """Trains in `phases` equal parts of the run on larger images each, regularised more each (Tan 2021, sec. 4).
 
     The images' side rises linearly from the share `smallest` of the dataset's to all of it, in multiples of `multiple`
     pixels, and with it a factor on `recipe.strength` from `weakest` to 1. EfficientNetV2-S rises from 128 to 300 pixels
     and from a third of its RandAugment and dropout. Evaluation sees whole images.
     """
 
-    stages: int = number(4, 1, 100, "a whole number of at least 1", whole=True)
+    phases: int = number(4, 1, 100, "a whole number of at least 1", whole=True)
     smallest: float = number(0.5, 0.1, 1, "a share of the side")
     weakest: float = number(0.333333, 0, 1, "a share of the strength")
     multiple: int = number(4, 1, 64, "a number of pixels", whole=True)
 
-    def stage(self, number: int, side: int) -> tuple[int, float]:
-        """Of a stage, counted from 0: its images' side, in pixels, of a dataset's `side`; the factor on strength."""
-        grown = number / (self.stages - 1) if self.stages > 1 else 1.0
+    def phase(self, number: int, side: int) -> tuple[int, float]:
+        """Of a phase, counted from 0: its images' side, in pixels, of a dataset's `side`; the factor on strength."""
+        grown = number / (self.phases - 1) if self.phases > 1 else 1.0
         shown = side * (self.smallest + (1 - self.smallest) * grown)
         shown = min(max(round(shown / self.multiple), 1) * self.multiple, side)
         return side if grown == 1 else shown, self.weakest + (1 - self.weakest) * grown
