@@ -23,25 +23,25 @@ defaults: [resnet, _self_]
 name: resnet26
 stages: { depths: [2, 2, 2, 2] }
 """,
-    "mine/ingredient/cutout.yaml": """\
-# @package recipe.batch.cutout
-_target_: my_cutout.Cutout
+    "mine/ingredient/blank.yaml": """\
+# @package recipe.batch.blank
+_target_: my_blank.Blank
 side: 8
 """,
-    "mine/recipe/adam_cutout.yaml": """\
+    "mine/recipe/adam_blank.yaml": """\
 defaults:
   - plain
-  - /ingredient: [adamw, cutout]
+  - /ingredient: [adamw, blank]
   - _self_
-name: adam_cutout
+name: adam_blank
 weight_decay: 0.02
 """,
-    "mine/my_cutout.py": '''\
+    "mine/my_blank.py": '''\
 from dataclasses import dataclass
 
 
 @dataclass
-class Cutout:
+class Blank:
     """Blanks a square of each image (DeVries 2017)."""
 
     side: int = 8  # pixels
@@ -57,7 +57,7 @@ class Cutout:
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0), targets
 ''',
 }
-WORDS = ["arch=resnet26", "modernization=[kernel5]", "recipe=adam_cutout"]
+WORDS = ["arch=resnet26", "modernization=[kernel5]", "recipe=adam_blank"]
 QUICK = ["data=sample", "logger=none", "size.reduce=32", "evaluations=1"]
 
 
@@ -84,9 +84,9 @@ def test_the_four_kinds_of_files_train_from_the_command_line_and_from_python(her
     told = minuteloop.run([*WORDS, *QUICK, "budget=2steps", "hydra.run.dir=python"], config_dir="mine")
     for record in (told, json.loads(Path("shell/result.json").read_text())):
         config = record["config"]
-        assert record["status"] == "finished" and config["name"] == "resnet26-adam_cutout"
+        assert record["status"] == "finished" and config["name"] == "resnet26-adam_blank"
         assert config["arch"]["applied"] == {"kernel5": "my idea"} and config["arch"]["block"]["kernel"] == 5
-        assert config["recipe"]["batch"].keys() == {"crop", "flip", "cutout"}
+        assert config["recipe"]["batch"].keys() == {"crop", "flip", "blank"}
         assert config["recipe"]["optimizer"]["_target_"].endswith("AdamW") and config["recipe"]["weight_decay"] == 0.02
     assert record["code"]["hash"] == told["code"]["hash"]
 
@@ -94,9 +94,9 @@ def test_the_four_kinds_of_files_train_from_the_command_line_and_from_python(her
 def test_the_example_blanks_one_square_of_each_image(here):
     import torch
 
-    recipe = minuteloop.compose(["recipe=adam_cutout", "recipe.batch.cutout.side=5"], config_dir="mine").recipe
-    cutout = minuteloop.build.ingredients(recipe).transforms[-1]
-    images, _ = cutout(torch.ones(40, 3, 32, 32), None)
+    recipe = minuteloop.compose(["recipe=adam_blank", "recipe.batch.blank.side=5"], config_dir="mine").recipe
+    blank = minuteloop.build.ingredients(recipe).transforms[-1]
+    images, _ = blank(torch.ones(40, 3, 32, 32), None)
     gone = (images == 0).all(1)
     assert (gone.flatten(1).sum(1) == 25).all()
     assert (gone.any(1).sum(1) == 5).all() and (gone.any(2).sum(1) == 5).all()
@@ -109,8 +109,8 @@ def test_mine_is_searched_last_so_that_a_name_of_ours_is_refused(here):
         minuteloop.compose(["arch=resnet26"], config_dir="mine")
 
 
-CUTOUT = FILES["mine/my_cutout.py"]
-INGREDIENT = "# @package recipe.batch.x\n_target_: {}.Cutout\n"
+CUTOUT = FILES["mine/my_blank.py"]
+INGREDIENT = "# @package recipe.batch.x\n_target_: {}.Blank\n"
 MISTAKES = {
     "yaml": ({"recipe/x.yaml": "name: x\n  lr: [1\n"}, ["recipe/x.yaml", "line 2"]),
     "key": ({"arch/x.yaml": "defaults: [resnet, _self_]\nblock: {kernl: 5}\n"}, ["arch/x.yaml", "nearest: kernel"]),
@@ -123,24 +123,24 @@ MISTAKES = {
         {"modernization/x.yaml": "# @package arch\nblock: {kernal: 5}\n"},
         ["modernization/x.yaml", "kernal"],
     ),
-    "package": ({"ingredient/x.yaml": "_target_: my_cutout.Cutout\n"}, ["ingredient/x.yaml", "# @package recipe.SLOT"]),
+    "package": ({"ingredient/x.yaml": "_target_: my_blank.Blank\n"}, ["ingredient/x.yaml", "# @package recipe.SLOT"]),
     "field": (
-        {"ingredient/x.yaml": INGREDIENT.format("my_cutout") + "sid: 3\n"},
+        {"ingredient/x.yaml": INGREDIENT.format("my_blank") + "sid: 3\n"},
         ["recipe.batch.x.sid", "nearest: side"],
     ),
-    "value": ({"ingredient/x.yaml": INGREDIENT.format("my_cutout") + "side: a\n"}, ["recipe.batch.x.side", "'a'"]),
+    "value": ({"ingredient/x.yaml": INGREDIENT.format("my_blank") + "side: a\n"}, ["recipe.batch.x.side", "'a'"]),
     "module": ({"ingredient/x.yaml": INGREDIENT.format("nowhere")}, ["No module named 'nowhere'"]),
-    "class": ({"ingredient/x.yaml": INGREDIENT.format("e0"), "e0.py": "x = 3\n"}, ["e0.Cutout", "no attribute"]),
+    "class": ({"ingredient/x.yaml": INGREDIENT.format("e0"), "e0.py": "x = 3\n"}, ["e0.Blank", "no attribute"]),
     "syntax": (
-        {"ingredient/x.yaml": INGREDIENT.format("e1"), "e1.py": "class Cutout\n"},
+        {"ingredient/x.yaml": INGREDIENT.format("e1"), "e1.py": "class Blank\n"},
         ["SyntaxError", "e1.py, line 1"],
     ),
     "name": ({"ingredient/x.yaml": INGREDIENT.format("e2"), "e2.py": "\nx = y\n"}, ["NameError", "e2.py, line 2"]),
     "import": ({"ingredient/x.yaml": INGREDIENT.format("e3"), "e3.py": "import nohow\n"}, ["nohow", "e3.py, line 1"]),
-    "plain class": ({"ingredient/x.yaml": INGREDIENT.format("e4"), "e4.py": "class Cutout: 3\n"}, ["not a dataclass"]),
+    "plain class": ({"ingredient/x.yaml": INGREDIENT.format("e4"), "e4.py": "class Blank: 3\n"}, ["not a dataclass"]),
     "stage": (
         {"ingredient/x.yaml": INGREDIENT.format("e5"), "e5.py": CUTOUT.replace("stage", "age")},
-        ["Cutout.stage", "pixels"],
+        ["Blank.stage", "pixels"],
     ),
     "annotation": (
         {"ingredient/x.yaml": INGREDIENT.format("e6"), "e6.py": CUTOUT.replace(": int", ": set")},

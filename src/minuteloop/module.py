@@ -40,7 +40,7 @@ class Classifier(pl.LightningModule):
         self.net, self.ingredients, self.plan = net, ingredients, plan
         self.num_classes, self.seed = len(dataset.classes), seed
         self.only_phase = only_phase
-        self.regularized_phase: int | None = None  # that the net is set for
+        self.regularized_phase = 0  # that the net is set for, by setup and as phases change
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net.to(memory_format=self.memory_format)
         self.register_buffer("mean", 255 * torch.tensor(dataset.mean).view(1, 3, 1, 1), persistent=False)
