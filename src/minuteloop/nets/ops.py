@@ -167,8 +167,8 @@ class Whitening(nn.Conv2d):
 class DepthwiseConv(nn.Conv2d):
     """Depthwise convolution; on CPUs the gradient of large kernels' weights comes from one product a channel.
 
-    oneDNN's takes 10 to 40 times its forward with a 7x7 kernel (recipes/forms.md). Of maps of P <= 256 pixels the
-    product of all pairs of a pixel read and one written, [P, P], is 1.7 times (16x16) to 15 times (2x2) faster.
+    oneDNN's takes 12 to 43 times its forward with a 7x7 kernel (recipes/forms.md). Of maps of P <= 256 pixels the
+    product of all pairs of a pixel read and one written, [P, P], is 1.5 times (16x16) to 9 times (4x4) faster.
     """
 
     def forward(self, x: Tensor) -> Tensor:
