@@ -10,6 +10,7 @@ import functools
 import gc
 import hashlib
 import importlib.util
+import logging
 import os
 import platform
 import resource
@@ -74,6 +75,7 @@ def import_lightning() -> None:
     """
     if "pytorch_lightning" in sys.modules or not gc.isenabled():
         return  # what others have left by now may be garbage
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # that torchmetrics imports, and that tells of its fonts
     gc.disable()
     try:
         import pytorch_lightning  # noqa: F401
