@@ -131,7 +131,9 @@ def _without(arch: DictConfig, keys: set[str], before: dict):
             OmegaConf.update(kept, key, before[key])
         else:
             where, _, name = key.rpartition(".")
-            OmegaConf.select(kept, where).pop(name)
+            node = OmegaConf.select(kept, where)
+            with open_dict(node):
+                node.pop(name)
     return OmegaConf.to_object(kept)
 
 

@@ -168,13 +168,15 @@ class DepthwiseConv(nn.Conv2d):
     """Depthwise convolution; on CPUs the gradient of large kernels' weights comes from one product a channel.
 
     oneDNN's takes 12 to 43 times its forward with a 7x7 kernel (recipes/forms.md). Of maps of P <= 256 pixels the
-    product of all pairs of a pixel read and one written, [P, P], is 1.5 times (16x16) to 9 times (4x4) faster.
+    product of all pairs of a pixel read and one written, [P, P], is 1.5 times (16x16) to 9 times (4x4) faster. On 2x2
+    maps a 3x3 kernel is as slow.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, pixels = self.kernel_size[0], x.shape[2] * x.shape[3]
         keeps_map = kernel % 2 == 1 and self.stride == (1, 1)
-        if x.device.type != "cpu" or kernel < 5 or pixels > 256 or not keeps_map:
+        is_slow = kernel >= 5 and pixels <= 256 or pixels <= 4
+        if x.device.type != "cpu" or not (is_slow and keeps_map):
             return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
         y = _ByPairs.apply(x.to(dtype), self.weight.to(dtype))

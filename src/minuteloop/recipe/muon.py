@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 from minuteloop.schema import ConfigError, number, words
@@ -53,6 +54,7 @@ class Muon:
 
 def _optimizer():
     import torch
+    from torch import nn
 
     class MuonWithPartner(torch.optim.Optimizer):
         """One optimizer over `matrices` and the groups of `partner`, whose state it shares."""
@@ -96,26 +98,32 @@ def _optimizer():
                 )
             elif group["weight_decay"]:
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            alike = defaultdict(list)  # short side -> those that are orthogonalised together
             for parameter, update in zip(parameters, nesterov, strict=True):
-                matrix = orthogonalise(update.flatten(1), self.iterations)
-                scale = max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
-                parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+                matrix = update.flatten(1)
+                wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
+                alike[len(wide)].append((parameter, wide))
+            for pairs in alike.values():
+                longest = max(wide.shape[1] for _, wide in pairs)
+                stacked = pairs[0][1].new_zeros(len(pairs), len(pairs[0][1]), longest, dtype=torch.bfloat16)
+                for row, (_, wide) in zip(stacked, pairs, strict=True):
+                    row[:, : wide.shape[1]] = wide
+                for (parameter, wide), move in zip(pairs, orthogonalise(stacked, self.iterations), strict=True):
+                    rows, columns = parameter.flatten(1).shape
+                    move = move[:, : wide.shape[1]] if rows <= columns else move[:, : wide.shape[1]].mT
+                    parameter.add_(move.reshape(parameter.shape), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     return MuonWithPartner
 
 
-def orthogonalise(matrix, iterations: int):
-    """[m, n] -> about its nearest orthogonal matrix: singular values near 1, by a quintic Newton-Schulz iteration in
-    bfloat16 (Jordan 2024b)."""
+def orthogonalise(matrices, iterations: int):
+    """[n, rows, columns], no more rows than columns -> about the nearest orthogonal matrix of each: singular values
+    near 1, by a quintic Newton-Schulz iteration in bfloat16 (Jordan 2024b)."""
     import torch
 
     a, b, c = COEFFICIENTS
-    x = matrix.bfloat16()
-    x = x / (x.norm() + 1e-7)
-    tall = x.shape[0] > x.shape[1]
-    if tall:
-        x = x.T
+    x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.T if tall else x).to(matrix.dtype)
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
