@@ -113,6 +113,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     refuse_hidden(settings, CONF)
     _open_folders(settings)
     cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
+    OmegaConf.set_struct(cfg, False)  # that Hydra's command line sets, and its compose does not
     files = deltas.Files(settings)
     deltas.replace_slots(cfg, files)
     config = OmegaConf.to_object(cfg)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from minuteloop.nets.blueprint import resolve
 from minuteloop.schema import Config, ConfigError, flat
@@ -72,8 +72,7 @@ def replace_slots(cfg: DictConfig, files: Files) -> None:
             where, _, name = key.rpartition(".")
             node = OmegaConf.select(cfg, where) if f"{where}.".startswith(f"{entry.package}.") else None
             if node is not None:
-                with open_dict(node):
-                    node.pop(name, None)
+                node.pop(name, None)
 
 
 def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) -> None:
@@ -131,9 +130,7 @@ def _without(arch: DictConfig, keys: set[str], before: dict):
             OmegaConf.update(kept, key, before[key])
         else:
             where, _, name = key.rpartition(".")
-            node = OmegaConf.select(kept, where)
-            with open_dict(node):
-                node.pop(name)
+            OmegaConf.select(kept, where).pop(name)
     return OmegaConf.to_object(kept)
 
 
