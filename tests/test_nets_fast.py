@@ -45,6 +45,15 @@ def test_airbench_is_spelled_as_its_code_and_has_its_grids():
     assert net.text().endswith("head     max linear:10 without bias x 0.111111")
 
 
+def test_a_convnext_can_downsample_as_airbench_does():
+    net = plan("arch=convnext", "size=pico", "modernization=[batchnorm,maxpool_downsampling]")
+    found = [spell(net.stem, net.stem_width), *(spell(stage.transition, stage.width) for stage in net.stages[1:])]
+    assert found == 4 * ["conv3:w maxpool2/2 bn gelu"]
+    assert [stage.grid for stage in net.stages] == [16, 8, 4, 2]
+    unstrided = plan("arch=resnet18", "modernization=[maxpool_downsampling]")
+    assert spell(unstrided.stem, 64) == "conv3:w bn relu" and unstrided.stages[1].blocks[0].ops[0].stride == 1
+
+
 def test_whitened_patches_are_uncorrelated_with_unit_variance():
     images = normalised_images()
     stem = Whitening(3, 24, 2)

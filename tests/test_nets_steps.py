@@ -262,7 +262,7 @@ def test_every_token_has_a_module():
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(
-    ("kernel", "height", "width"), [(5, 8, 8), (7, 4, 4), (7, 2, 5), (11, 1, 1), (7, 9, 9), (3, 8, 8)]
+    ("kernel", "height", "width"), [(5, 8, 8), (7, 4, 4), (7, 2, 5), (11, 1, 1), (7, 9, 9), (3, 8, 8), (3, 2, 2)]
 )
 def test_depthwise_is_torchs_convolution(kernel, height, width, bias):
     torch.manual_seed(0)

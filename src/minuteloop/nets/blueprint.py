@@ -27,6 +27,8 @@ STEMS = {
     "deep": "conv3/{s}:0.5w norm act conv3:0.5w norm act conv3:w norm act",
     "space_to_depth": "unshuffle{s} conv3:w norm act",  # Ridnik 2021, sec. 2.1
     "patch": "conv{s}/{s}:w norm",  # Liu 2022, sec. 2.2
+    ("pool", 1): "conv3:w norm act",
+    "pool": "conv3:w maxpool{s}/{s} norm act",  # Page 2019
     "whiten": "whiten2/{s}:24 act",  # Jordan 2024, sec. 3.2: both signs of the 12 eigenvectors
 }
 
