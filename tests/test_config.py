@@ -224,7 +224,9 @@ def test_a_listed_step_replaces_one_of_the_arch_and_this_is_recorded():
 def test_steps_that_add_keys_and_ingredients_that_take_them_away_run_on_the_command_line_too(tmp_path):
     words = ["arch=resnet", "modernization=[fused_early]", "recipe=deit", "ingredient=[sgd]"]  # the rest is for speed
     words += ["size=nano", "data=sample", "budget=1steps", "logger=none"]
-    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *words], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -85,8 +85,8 @@ def check(config: object, path: str = "") -> None:
 class Stem:
     """From the image to the first stage."""
 
-    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, deep = three 3x3, patch = kernel equal to
-    # the stride, space_to_depth, pool = one 3x3 and max-pool, whiten = frozen 2x2 filters that whiten the images' patches
+    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, deep = three 3x3, pool = one and max-pool,
+    # patch = kernel equal to the stride, space_to_depth, whiten = frozen 2x2 filters that whiten the images' patches
     kind: str = "conv"
     # published stride in pixels, before `size.reduce` takes strides away; never set by a step
     stride: int = number(4, 1, 64, "a whole number of pixels", whole=True)

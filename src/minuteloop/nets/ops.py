@@ -175,7 +175,7 @@ class DepthwiseConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, pixels = self.kernel_size[0], x.shape[2] * x.shape[3]
         keeps_map = kernel % 2 == 1 and self.stride == (1, 1)
-        is_slow = kernel >= 5 and pixels <= 256 or pixels <= 4
+        is_slow = (kernel >= 5 and pixels <= 256) or pixels <= 4
         if x.device.type != "cpu" or not (is_slow and keeps_map):
             return super().forward(x)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype

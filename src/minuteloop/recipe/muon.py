@@ -54,7 +54,6 @@ class Muon:
 
 def _optimizer():
     import torch
-    from torch import nn
 
     class MuonWithPartner(torch.optim.Optimizer):
         """One optimizer over `matrices` and the groups of `partner`, whose state it shares."""
