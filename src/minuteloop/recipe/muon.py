@@ -106,7 +106,7 @@ def _optimizer():
                 longest = max(wide.shape[1] for _, wide in pairs)
                 stacked = pairs[0][1].new_zeros(len(pairs), len(pairs[0][1]), longest, dtype=torch.bfloat16)
                 for row, (_, wide) in zip(stacked, pairs, strict=True):
-                    row[:, : wide.shape[1]] = wide
+                    row[:, : wide.shape[1]] = wide  # the other columns are 0 and stay so
                 for (parameter, wide), move in zip(pairs, orthogonalise(stacked, self.iterations), strict=True):
                     rows, columns = parameter.flatten(1).shape
                     move = move[:, : wide.shape[1]] if rows <= columns else move[:, : wide.shape[1]].mT
