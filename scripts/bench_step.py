@@ -107,7 +107,7 @@ class Bench:
 
 
 class Steady(pl.Callback):
-    """The seconds from the end of step WARM to the last."""
+    """The seconds from the end of step WARM to that of the last."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -115,9 +115,8 @@ class Steady(pl.Callback):
     def on_train_batch_end(self, trainer, *_) -> None:
         if trainer.global_step == WARM:
             self.begin = now(self.device)
-
-    def on_train_end(self, *_) -> None:
-        self.seconds = now(self.device) - self.begin
+        if trainer.global_step == trainer.max_steps:
+            self.seconds = now(self.device) - self.begin
 
 
 def overhead(config: Config, args) -> Iterator[dict]:
