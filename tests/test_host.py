@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+from minuteloop import host
+
 LEAVES_ALONE = """
 import gc, sys
 from minuteloop import host
@@ -20,3 +24,17 @@ def test_what_lightning_makes_is_left_out_of_garbage_collection_and_nothing_afte
     done = subprocess.run([sys.executable, "-c", LEAVES_ALONE], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""  # some bindings complain of what is left at exit
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "named"),
+    [
+        ("cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nflags\t: fpu sse", "AMD EPYC (family 26, model 2)"),
+        ("CPU implementer\t: 0x41\nmodel name\t: Cortex-A76", "Cortex-A76"),
+    ],
+)
+def test_a_processor_is_told_from_others_of_its_name(tmp_path, monkeypatch, cpuinfo, named):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(host, "CPUINFO", tmp_path / "cpuinfo")
+    assert host.describe("cpu")["cpu"] == named
+    assert not host.has_fast_bf16("cpu")

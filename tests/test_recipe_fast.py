@@ -1,13 +1,20 @@
 """The fast lane's ingredients against torch's Muon, closed forms and real images."""
 
+import dataclasses
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import nn
 
 from minuteloop import build, compose
 from minuteloop.data.cifar import load
+from minuteloop.data.module import CIFARData
+from minuteloop.module import Classifier
+from minuteloop.nets.blueprint import resolve
+from minuteloop.nets.net import build_net
+from minuteloop.plan import Plan
 from minuteloop.recipe.alternating_flip import AlternatingFlip
 from minuteloop.recipe.batch_norm import BatchNorm
 from minuteloop.recipe.crop import Crop
@@ -272,14 +279,26 @@ def test_sprint_is_the_published_recipe_but_for_what_its_file_says():
     assert ingredients.views == Views(shift=1)
 
 
-def test_a_frozen_parameter_stops_at_its_share_of_the_run_and_the_others_go_on():
-    net = Tiny()
-    callback = Freeze(pattern="norm.*", share=0.5).callback(4)
-    callback.on_train_start(Trainer(), Module(net))
-    trained = []
-    for step in range(4):
-        callback.on_train_batch_start(Trainer(step), Module(net))
-        trained.append([name for name, parameter in net.named_parameters() if not parameter.requires_grad])
-    assert trained == [[], [], ["norm.weight", "norm.bias"], ["norm.weight", "norm.bias"]]
+def test_what_is_frozen_stops_at_its_share_of_the_run_and_the_backward_pass_ends_there():
+    config = compose(["arch=resnet18", "recipe=plain", "size=nano", "recipe.batch_size=32"])
+    net = build_net(resolve(config.arch, config.size, 32, 10))
+    stem = Freeze(pattern="stem.*", share=0)
+    stages = Freeze(pattern="stages.[01].*", share=0.5)
+    ingredients = dataclasses.replace(build.ingredients(config.recipe), callbacks=(stem, stages))
+    assert ingredients.starts == (0, 0.5)
+    data, plan = load("sample"), Plan(4, 32, 1.0, 1.0, 0.1, 0.0, seconds_asked=None)
+    module, trained = Classifier(net, ingredients, plan, data), []
+
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, *_):
+            named = net.named_parameters()
+            trained.append({".".join(name.split(".")[:2]) for name, p in named if p.grad is not None and p.grad.any()})
+
+    quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+    trainer = pl.Trainer(accelerator="cpu", max_steps=4, callbacks=[Watch()], logger=False, **quiet)
+    trainer.fit(module, CIFARData(data, 32, holdout=200))
+    late = {"stages.2", "stages.3", "head.linear"}
+    assert trained == [late | {"stages.0", "stages.1"}] * 2 + [late] * 2
+    assert all(parameter.requires_grad for parameter in net.parameters())
     with pytest.raises(ConfigError, match=r"freeze.pattern=stem.9.bias: no parameter"):
         Freeze(pattern="stem.9.bias").callback(4).on_train_start(Trainer(), Module(net))

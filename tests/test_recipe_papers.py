@@ -332,8 +332,15 @@ def test_a_progressive_run_trains_on_larger_and_larger_images(tmp_path, monkeypa
     assert rates == pytest.approx([0.2 / 3, 0.2 * 5 / 9, 0.2 * 7 / 9, 0.2], abs=1e-4)
 
 
-def test_the_rate_of_a_progressive_run_is_that_of_its_phases_together(tmp_path, monkeypatch):
-    measured = iter([100.0, 50.0, 25.0, 20.0] * 2)  # steps/s of the four sides, in both looks
+@pytest.mark.parametrize(
+    ("words", "shares", "rates"),
+    [
+        (["arch=resnet18", "recipe=effnetv2_progressive"], [0.25] * 4, [100.0, 50.0, 25.0, 20.0]),
+        (["arch=airbench", "recipe=airbench94"], [0.303, 0.697], [20.0, 25.0]),
+    ],
+)
+def test_the_rate_of_a_run_is_that_of_its_phases_together(tmp_path, monkeypatch, words, shares, rates):
+    measured = iter(rates * 2)  # steps/s of the phases, in both looks
     run = importlib.import_module("minuteloop.run")  # minuteloop.run is the function
     monkeypatch.setattr(
         run, "measure_rate", lambda *_: SimpleNamespace(steps_per_second=next(measured), first_seconds=0)
@@ -345,10 +352,9 @@ def test_the_rate_of_a_progressive_run_is_that_of_its_phases_together(tmp_path, 
         raise RuntimeError("planned")
 
     monkeypatch.setattr(run, "_fit", fit)
-    words = ["arch=resnet18", "recipe=effnetv2_progressive", "size=nano", "budget=10s"]
     with pytest.raises(RuntimeError, match="planned"):
-        minuteloop.run([*words, *QUICK, f"hydra.run.dir={tmp_path / 'run'}"])
-    seconds = steps[0] / 4 * (1 / 100 + 1 / 50 + 1 / 25 + 1 / 20)
+        minuteloop.run([*words, "size=nano", "budget=10s", *QUICK, f"hydra.run.dir={tmp_path / 'run'}"])
+    seconds = steps[0] * sum(share / rate for share, rate in zip(shares, rates, strict=True))
     assert seconds == pytest.approx(10, abs=0.05)
 
 

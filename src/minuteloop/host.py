@@ -25,6 +25,7 @@ from typing import Any
 from minuteloop.plan import parse_budget
 from minuteloop.schema import Config, ConfigError, Recipe, flat
 
+CPUINFO = Path("/proc/cpuinfo")
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "numpy")
 
 
@@ -174,7 +175,7 @@ def describe(device: str) -> dict:
     host = {
         "name": platform.node(),
         "system": platform.platform(),
-        "cpu": _cpuinfo("model name") or platform.processor(),
+        "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
@@ -225,7 +226,14 @@ def _git(folder: Path, *command: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def _cpu() -> str:
+    """The processor's name, and its family and model where the name may stand for several generations."""
+    name = _cpuinfo("model name") or platform.processor()
+    family, model = _cpuinfo("cpu family"), _cpuinfo("model")
+    return f"{name} (family {family}, model {model})" if family and model else name
+
+
 def _cpuinfo(key: str) -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == key), "")

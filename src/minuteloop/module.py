@@ -1,6 +1,7 @@
 """The LightningModule: a net, the ingredients of a recipe and the plan that they have to fit."""
 
 import math
+from bisect import bisect_right
 
 import pytorch_lightning as pl
 import torch
@@ -22,7 +23,7 @@ class Classifier(pl.LightningModule):
     """Trains `net` on uint8 images; batches are augmented on their device, each sample with its own draws.
 
     A batch is (images uint8 [N,3,H,W], labels int64 [N]); in training it has been through `prepare`. Every draw is a
-    function of (seed, step). Of a progressive recipe `only_phase` trains in that phase alone, to measure it.
+    function of (seed, step). Of a recipe with phases `only_phase` trains in the one that begins there, to measure it.
     """
 
     def __init__(
@@ -34,13 +35,13 @@ class Classifier(pl.LightningModule):
         *,
         seed: int = 0,
         channels_last: bool = True,
-        only_phase: int | None = None,
+        only_phase: float | None = None,
     ) -> None:
         super().__init__()
         self.net, self.ingredients, self.plan = net, ingredients, plan
         self.num_classes, self.seed = len(dataset.classes), seed
-        self.only_phase = only_phase
-        self.regularized_phase = 0  # that the net is set for, by setup and as phases change
+        self.starts, self.only_phase = ingredients.starts, only_phase
+        self.regularized_phase = 0.0  # that the net is set for, by setup and as phases change
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net.to(memory_format=self.memory_format)
         self.register_buffer("mean", 255 * torch.tensor(dataset.mean).view(1, 3, 1, 1), persistent=False)
@@ -88,10 +89,11 @@ class Classifier(pl.LightningModule):
         """The side of the images that the net is trained on at a step, in pixels, of `side`; the ingredients then."""
         return self.ingredients.at_phase(self.phase(step), side)
 
-    def phase(self, step: int) -> int:
-        """Of a progressive recipe, counted from 0."""
-        phases = self.ingredients.phases
-        return min(step * phases // self.plan.steps, phases - 1) if self.only_phase is None else self.only_phase
+    def phase(self, step: int) -> float:
+        """Where the phase of a step begins, a share of the run."""
+        if self.only_phase is not None:
+            return self.only_phase
+        return self.starts[bisect_right(self.starts, step / self.plan.steps) - 1]
 
     def _change_pixels(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         _, ingredients = self.at_step(step, images.shape[-1])

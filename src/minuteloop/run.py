@@ -8,6 +8,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 from minuteloop import build, host, resume
@@ -82,9 +83,9 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
     _check_sides(net, ingredients, images.train_images.shape[-1])
     if config.compile:
         host.keep_compiled()
-        net.compile(dynamic=False if ingredients.phases > 1 else None)  # one kernel a size of images, not one for all
+        net.compile(dynamic=False if ingredients.progressive else None)  # one kernel a size of images, not one for all
 
-    def classifier(plan: Plan, only_phase: int | None = None) -> Classifier:
+    def classifier(plan: Plan, only_phase: float | None = None) -> Classifier:
         fitted = ingredients.at_strength(plan.strength)
         how = {"seed": config.seed, "channels_last": config.channels_last, "only_phase": only_phase}
         return Classifier(net, fitted, plan, images, **how)
@@ -95,16 +96,18 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
 
     record.lap("setup")
     amount, unit = parse_budget(config.budget)
+    starts = ingredients.starts
     plan, measuring = record.plan or planned(steps_per_second=10.0), unit == "s" and not record.plan
     if measuring or config.compile:
         say(f"{config.name}: measuring the rate of a step")
         compiling = config.compile
         for share, least, most in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            seconds = min(max(share * amount, least), most) / ingredients.phases if measuring else 0.0
-            modules = [classifier(plan, number) for number in range(ingredients.phases)]
-            rates = [measure_rate(config, module, data, seconds) for module in modules]
+            seconds = min(max(share * amount, least), most) / len(starts) if measuring else 0.0
+            rates = [measure_rate(config, classifier(plan, start), data, seconds) for start in starts]
             if measuring:
-                plan = planned(len(rates) / sum(1 / rate.steps_per_second for rate in rates))
+                lengths = (end - start for start, end in pairwise((*starts, 1.0)))
+                slowness = (length / rate.steps_per_second for length, rate in zip(lengths, rates, strict=True))
+                plan = planned(1 / sum(slowness))
             record.lap("calibrate", compile=sum(rate.first_seconds for rate in rates) if compiling else 0.0)
             compiling = False
     record.freeze(plan, count(blueprint, blueprint.image_size))
@@ -168,8 +171,8 @@ def _check_sides(net, ingredients: Ingredients, side: int) -> None:
     """Raises ConfigError where a progressive recipe asks for images that the net does not run on."""
     from minuteloop.nets.cost import count
 
-    for number in range(ingredients.phases):
-        shown, _ = ingredients.at_phase(number, side)
+    for start in ingredients.starts:
+        shown, _ = ingredients.at_phase(start, side)
         try:
             if shown != side:
                 count(net, shown)

@@ -8,13 +8,15 @@ A batch transform says with `stage` where it belongs; within a stage the recipe'
     targets     soft targets -> soft targets                      label smoothing
     mixed       (float images, soft targets) -> the same          mixup, cutmix: one of them for each sample
 
-`strengthens` names the field of a regulariser that `recipe.strength` multiplies. torch is imported inside methods,
-so that a misspelt key is reported before it loads.
+`strengthens` names the field of a regulariser that `recipe.strength` multiplies. `starts` are the shares of a run from
+which on an ingredient makes steps cost more or less: a run's phases, whose rates are measured apart. torch is imported
+inside methods, so that a misspelt key is reported before it loads.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,15 +51,17 @@ class Ingredients:
         )
 
     @property
-    def phases(self) -> int:
-        """Equal parts of a run that differ: 1, unless it is progressive."""
-        return self.progressive.phases if self.progressive else 1
+    def starts(self) -> tuple[float, ...]:
+        """Where the run's phases begin, as shares of it, from 0 on."""
+        starts = {0.0}.union(*(getattr(each, "starts", ()) for each in (self.progressive, *self.callbacks)))
+        return tuple(sorted(start for start in starts if start < 1))
 
-    def at_phase(self, number: int, side: int) -> tuple[int, Ingredients]:
-        """The side of the images, in pixels, that a phase trains on, of a dataset's `side`; the ingredients then."""
+    def at_phase(self, start: float, side: int) -> tuple[int, Ingredients]:
+        """Of the phase that begins at `start`: the side of its images, in pixels, of a dataset's `side`; the
+        ingredients then."""
         if self.progressive is None:
             return side, self
-        shown, factor = self.progressive.phase(number, side)
+        shown, factor = self.progressive.phase(bisect_right(self.progressive.starts, start) - 1, side)
         return shown, self.at_strength(factor)
 
 

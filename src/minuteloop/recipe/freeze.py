@@ -13,14 +13,20 @@ class Freeze:
     """Trains the parameters whose names match `pattern` (* is any text) for the first `share` of the run only.
 
     airbench trains the bias of its whitening stem in 3 of 8 epochs (Jordan 2024, released code). Without it the next
-    convolution needs no gradient of its input, which is a tenth of a CPU step.
+    convolution needs no gradient of its input, which is a tenth of a CPU step. Where all parameters up to some depth
+    are frozen, the backward pass ends there (Brock 2017, FreezeOut).
     """
 
     pattern: str = "stem.0.bias"
     share: float = number(0.375, 0, 1, "a share of the run")
 
+    @property
+    def starts(self) -> list[float]:
+        """Of the phase without them, a share of the run."""
+        return [self.share]
+
     def callback(self, steps: int):
-        """The Lightning callback for a run of `steps` steps. Raises ConfigError where no name matches."""
+        """The Lightning callback. Raises ConfigError where no name matches."""
         import pytorch_lightning as pl
 
         freeze = self
@@ -36,7 +42,7 @@ class Freeze:
 
             def on_train_batch_start(self, trainer, module, *_):
                 for parameter in self.parameters:
-                    parameter.requires_grad_(trainer.global_step < freeze.share * steps)
+                    parameter.requires_grad_(module.phase(trainer.global_step) < freeze.share)
 
             def on_train_end(self, trainer, module):
                 for parameter in self.parameters:

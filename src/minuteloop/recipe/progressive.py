@@ -21,6 +21,11 @@ class Progressive:
     weakest: float = number(0.333333, 0, 1, "a share of the strength")
     multiple: int = number(4, 1, 64, "a number of pixels", whole=True)
 
+    @property
+    def starts(self) -> list[float]:
+        """Of the phases, shares of the run."""
+        return [number / self.phases for number in range(self.phases)]
+
     def phase(self, number: int, side: int) -> tuple[int, float]:
         """Of a phase, counted from 0: its images' side, in pixels, of a dataset's `side`; the factor on strength."""
         grown = number / (self.phases - 1) if self.phases > 1 else 1.0
