@@ -3,7 +3,7 @@
     python scripts/by_hand.py arch=airbench recipe=airbench94_muon size=tiny budget=8ep data.holdout=0
 
 Prints one JSON line: training seconds, without the first step, and test accuracy. The net, the optimizer and the
-augmentation are those of the recipe; callbacks and evaluations on the way are left out.
+augmentation are those of the recipe, as is what it freezes; other callbacks and evaluations on the way are left out.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from minuteloop.module import Classifier, reseed
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
 from minuteloop.plan import make_plan
+from minuteloop.recipe.freeze import Freeze
 from minuteloop.schema import Config, ConfigError
 
 TEST_BATCH = 2000
@@ -45,6 +46,8 @@ def run(config: Config) -> dict:
     module.setup("fit")
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    freezes = [callback for callback in ingredients.callbacks if isinstance(callback, Freeze)]
+    frozen = [(parameter, freeze.share) for freeze in freezes for parameter in freeze.parameters(net)]
     tensors = [torch.from_numpy(array).to(device) for array in (images.train_images, images.train_labels)]
     step, begin = 0, 0.0
     loader = DeviceLoader(
@@ -59,6 +62,8 @@ def run(config: Config) -> dict:
         for batch in loader:
             if step == 1:  # in the first one kernels are chosen and the net is compiled
                 begin = now(device)
+            for parameter, share in frozen:
+                parameter.requires_grad_(step / plan.steps < share)
             reseed(config.seed, step)
             inputs, targets = module.finish(*batch)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -25,6 +25,14 @@ class Freeze:
         """Of the phase without them, a share of the run."""
         return [self.share]
 
+    def parameters(self, net) -> list:
+        """Those of `net` that are trained at first. Raises ConfigError where no name matches."""
+        named = net.named_parameters()
+        found = [p for name, p in named if p.requires_grad and fnmatch.fnmatch(name, self.pattern)]
+        if not found:
+            raise ConfigError(f"freeze.pattern={self.pattern}: no parameter has such a name; ~recipe.callbacks.freeze")
+        return found
+
     def callback(self, steps: int):
         """The Lightning callback. Raises ConfigError where no name matches."""
         import pytorch_lightning as pl
@@ -33,12 +41,7 @@ class Freeze:
 
         class Freezing(pl.Callback):
             def on_train_start(self, trainer, module):
-                named = module.net.named_parameters()
-                self.parameters = [p for name, p in named if p.requires_grad and fnmatch.fnmatch(name, freeze.pattern)]
-                if not self.parameters:
-                    raise ConfigError(
-                        f"freeze.pattern={freeze.pattern}: no parameter has such a name; ~recipe.callbacks.freeze"
-                    )
+                self.parameters = freeze.parameters(module.net)
 
             def on_train_batch_start(self, trainer, module, *_):
                 for parameter in self.parameters:
