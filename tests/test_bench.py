@@ -48,7 +48,11 @@ def test_arms_take_turns_and_each_goes_first_equally_often():
 def test_a_figure_is_a_median_with_the_least_and_the_most():
     assert bench_rounds.spread([4.0, 1.0, 2.00004]) == {"median": 2.0, "range": [1.0, 4.0]}
     # round by round: 2, 2 and 3 times, although the medians differ by 2.5
-    assert bench_rounds.times([2.0, 20.0, 15.0], [1.0, 10.0, 5.0]) == {"median": 2.0, "range": [2.0, 3.0]}
+    few = bench_rounds.times([2.0, 20.0, 15.0], [1.0, 10.0, 5.0])
+    assert few == {"median": 2.0, "range": [2.0, 3.0], "interval": [2.0, 3.0]}
+    # the ranks of tables of the sign test: 2 and 9 of 10, 6 and 15 of 20
+    assert bench_rounds.times([float(n) for n in range(1, 11)], [1.0] * 10)["interval"] == [2, 9]
+    assert bench_rounds.times([float(n) for n in range(1, 21)], [1.0] * 20)["interval"] == [6, 15]
 
 
 def test_overhead_compares_the_trainer_with_a_bare_loop():

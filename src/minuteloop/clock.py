@@ -1,12 +1,14 @@
-"""Training seconds: measured without evaluation, shown while they pass, and guarded."""
+"""Training seconds: measured without evaluation, shown while they pass, and guarded; and a profiler that takes none."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.states import TrainerFn
 from tqdm import tqdm
 
@@ -131,3 +133,13 @@ class Rate(pl.Callback):
     def steps_per_second(self) -> float:
         """Over the counted steps."""
         return self.measured / (self.end - self.start)
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measures nothing. Lightning's own does so too, but through some 40 generators a step, 0.15 ms on a CPU."""
+
+    NOTHING = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> contextlib.AbstractContextManager:
+        """A context in which nothing happens."""
+        return self.NOTHING

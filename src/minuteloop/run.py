@@ -194,6 +194,8 @@ def make_trainer(config: Config, **more):
     """A Lightning trainer without what a minute has no time for."""
     import pytorch_lightning as pl
 
+    from minuteloop.clock import NoProfiler
+
     return pl.Trainer(
         accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
         devices=1,
@@ -205,6 +207,7 @@ def make_trainer(config: Config, **more):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        profiler=NoProfiler(),
         **more,
     )
 
