@@ -7,6 +7,7 @@
     python scripts/bench.py archs        # images/s of every architecture beside its multiply-adds
     python scripts/bench.py ingredients  # milliseconds that each ingredient of a recipe adds to a training step
     python scripts/bench.py forms        # depthwise convolution and layer norm in the forms that there are
+    python scripts/bench.py stock        # a ConvNeXt step with those forms, and with torch's own in place of them
     python scripts/bench.py startup      # from Enter to the first training step, item by item
     python scripts/bench.py overhead --rounds 9 arch=convnext size=pico
 
@@ -31,6 +32,7 @@ BENCHES = {  # a function (config, args) -> rows: the module that has it, and ov
     "archs": ("bench_archs", ["size=pico", "data=sample", "recipe.batch_size=64"]),
     "ingredients": ("bench_ingredients", ["arch=resnet18", "size=pico", "data=sample"]),
     "forms": ("bench_forms", ["data=sample", "recipe.batch_size=128"]),
+    "stock": ("bench_step", ["arch=convnext", "recipe=deit", "size=pico", "data=sample"]),
     "startup": ("bench_startup", ["arch=convnext", "recipe=deit", "data=cifar10"]),
 }
 

@@ -1,25 +1,34 @@
-"""Training steps: our Trainer against a bare loop, and whole steps against those fed by other libraries' loaders."""
+"""Training steps: our Trainer beside a bare loop, our operations beside torch's, our data beside others'."""
 
+import contextlib
 import copy
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
 from bench_rounds import alternate, now, spread, times
+from torch import nn
 
 from minuteloop import build
 from minuteloop.data.cifar import load
 from minuteloop.data.loader import DeviceLoader
 from minuteloop.data.module import CIFARData
 from minuteloop.module import Classifier, reseed
+from minuteloop.nets import ops
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
 from minuteloop.plan import make_plan
 from minuteloop.run import make_trainer, quiet_lightning
 from minuteloop.schema import Config
 
+STOCK = {  # what torch has for our forms
+    ops.DepthwiseConv: nn.Conv2d.forward,
+    ops.PatchConv: nn.Conv2d.forward,
+    ops.LayerNorm: lambda norm, x: nn.LayerNorm.forward(norm, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+}
 WARM = 5  # steps of an arm that are not counted: other arms' workers come to rest, its own pipeline fills
 
 
@@ -131,6 +140,33 @@ def overhead(config: Config, args) -> Iterator[dict]:
             "config": f"{bench.told}, {config.precision}",
             "ms_a_step": spread([1000 * figure for figure in figures]),
             "of_trainer": times(figures, seconds["trainer"]),
+            "steps": args.steps,
+        }
+
+
+def stock(config: Config, args) -> Iterator[dict]:
+    """Milliseconds a step of a bare loop with our forms of operations, with torch's own for one, and for all."""
+    bench = Bench(config, args.steps)
+
+    def arm(*replaced: type) -> Callable[[], float]:
+        run = bench.bare(bench.own_batches, config.precision == "bf16", config.channels_last)
+
+        def round_() -> float:
+            with contextlib.ExitStack() as stack:
+                for cls in replaced:
+                    stack.enter_context(patch.object(cls, "forward", STOCK[cls]))
+                return run()
+
+        return round_
+
+    arms = {"ours": arm(), **{f"stock {cls.__name__}": arm(cls) for cls in STOCK}, "stock, all": arm(*STOCK)}
+    seconds = alternate(arms, args.rounds)
+    for name, figures in seconds.items():
+        yield {
+            "arm": name,
+            "config": f"{bench.told}, {config.precision}",
+            "ms_a_step": spread([1000 * figure for figure in figures]),
+            "of_ours": times(figures, seconds["ours"]),
             "steps": args.steps,
         }
 

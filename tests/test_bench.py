@@ -15,6 +15,7 @@ from PIL import Image
 
 from minuteloop import compose, host
 from minuteloop.data.cifar import load
+from minuteloop.nets import ops
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.append(str(SCRIPTS))
@@ -22,6 +23,7 @@ sys.path.append(str(SCRIPTS))
 import bench_archs  # noqa: E402
 import bench_rounds  # noqa: E402
 import bench_startup  # noqa: E402
+import bench_step  # noqa: E402
 
 TINY = ["arch=resnet18", "size.width=0.125", "size.depth=0.1", "data=sample", "recipe.batch_size=16", "threads=1"]
 
@@ -60,6 +62,23 @@ def test_overhead_compares_the_trainer_with_a_bare_loop():
     assert [row["arm"] for row in rows] == ["trainer", "bare"]
     trainer, bare = (row["ms_a_step"]["median"] for row in rows)
     assert trainer > 0 and rows[1]["of_trainer"]["median"] == pytest.approx(bare / trainer, rel=1e-3)
+
+
+def test_stock_compares_our_operations_with_torchs():
+    rows = bench("stock", "--rounds", "1", "--steps", "2", *TINY, "arch=convnext")
+    assert [row["arm"] for row in rows][::4] == ["ours", "stock, all"] and len(rows) == 5
+    times = [row["ms_a_step"]["median"] for row in rows]
+    assert [row["of_ours"]["median"] for row in rows] == pytest.approx([time / times[0] for time in times], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [ops.DepthwiseConv(16, 16, 7, padding=3, groups=16), ops.PatchConv(16, 16, 2, 2), ops.LayerNorm(16)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_is_stock_computes_the_same(layer):
+    ours, maps = type(layer), torch.randn(2, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(bench_step.STOCK[ours](layer, maps), layer(maps), atol=1e-5, rtol=1e-5)
 
 
 def test_step_compares_ours_with_torchvision_and_timm():

@@ -183,7 +183,8 @@ class Classifier(pl.LightningModule):
         metrics["loss"].update(nn.functional.cross_entropy(logits, labels), weight=len(labels))
         self.log_dict(metrics, on_step=False, on_epoch=True)
         if self.ingredients.views and self.trainer.state.fn != TrainerFn.FITTING:
-            self.acc_views.update(self.ingredients.views(self, images), labels)
+            views = self.ingredients.views(lambda shown: logits if shown is images else self(shown), images)
+            self.acc_views.update(views, labels)
             self.log(f"{split}/acc_views", self.acc_views, on_step=False, on_epoch=True)
         self.log("step", float(self.global_step), on_step=False, on_epoch=True)
         return logits
