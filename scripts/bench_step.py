@@ -69,13 +69,19 @@ class Bench:
 
         return arm
 
-    def bare(self, batches: Callable[[Classifier], Iterator], bf16: bool, channels_last: bool) -> Callable[[], float]:
-        """A round of the same steps written out, on `batches` of (normalised images, targets) -> seconds a step."""
+    def bare(
+        self, batches: Callable[[Classifier], Iterator], bf16: bool, channels_last: bool, afresh: bool = False
+    ) -> Callable[[], float]:
+        """A round of the same steps written out, on `batches` of (normalised images, targets) -> seconds a step.
+
+        `afresh`: from an epoch's first batch in each round, as a trainer does, so that both prepare as many chunks.
+        """
         module = self.module(channels_last)
         module.to(self.device)
-        source = batches(module)
+        kept = None if afresh else batches(module)
 
         def arm() -> float:
+            source = kept or batches(module)
             module.train()
             module.setup("fit")
             current = [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
@@ -132,7 +138,8 @@ def overhead(config: Config, args) -> Iterator[dict]:
     """Milliseconds a step of a Lightning Trainer and of a bare loop, and the bare loop's share of the Trainer's."""
     bench = Bench(config, args.steps)
     bf16 = config.precision == "bf16"
-    arms = {"trainer": bench.with_trainer(), "bare": bench.bare(bench.own_batches, bf16, config.channels_last)}
+    by_hand = bench.bare(bench.own_batches, bf16, config.channels_last, afresh=True)
+    arms = {"trainer": bench.with_trainer(), "bare": by_hand}
     seconds = alternate(arms, args.rounds)
     for arm, figures in seconds.items():
         yield {
