@@ -1,5 +1,7 @@
 """The fast lane's nets: published counts, whitening, weights that start as the identity, heads and sums."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -107,3 +109,13 @@ def test_the_head_pools_the_largest_and_scales():
 def test_sums_are_made_where_the_shortcut_says(shortcut, programs):
     net = plan("arch=resnet18", "arch.block.layout=K", "arch.block.acts=branch", f"arch.block.shortcut={shortcut}")
     assert [block.text(128) for block in net.stages[1].blocks] == programs
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles for CPUs with g++")
+def test_a_compiled_net_with_a_max_head_has_finite_gradients_in_bf16():
+    config = compose(["arch=airbench", "size=nano", "arch.stages.keep=1"])
+    net = build_net(resolve(config.arch, config.size, 32, 10)).to(memory_format=torch.channels_last)
+    net.compile()
+    with torch.autocast("cpu", torch.bfloat16):
+        net(torch.randn(16, 3, 32, 32)).float().square().mean().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters() if parameter.grad is not None)

@@ -1,6 +1,5 @@
 """The one builder: a blueprint becomes a net of stem, stages and head."""
 
-import torch
 from torch import Tensor, nn
 
 from minuteloop.nets.attention import Positions
@@ -64,8 +63,10 @@ class Head(nn.Module):
         self.dropout = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        pool = torch.amax if self.pool == "max" else torch.mean
-        x = self.norm(pool(self.last(x), (2, 3), keepdim=True)).flatten(1)  # [N, C]
+        x = self.last(x)
+        # not amax, whose compiled gradient is 0 / 0 where the maximum was rounded to bf16 and its map was not
+        x = nn.functional.max_pool2d(x, x.shape[2:]) if self.pool == "max" else x.mean((2, 3), keepdim=True)
+        x = self.norm(x).flatten(1)  # [N, C]
         if self.dropout and self.training:
             x = nn.functional.dropout(x, self.dropout)
         return self.scale * self.linear(x)
