@@ -120,6 +120,18 @@ class Bench:
                 yield module.finish(*batch)
                 step += 1
 
+    def rows(self, arms: dict[str, Callable[[], float]], rounds: int, base: str) -> Iterator[dict]:
+        """Milliseconds a step of each arm, in turn, and how many times those of the arm `base` they are."""
+        seconds = alternate(arms, rounds)
+        for arm, figures in seconds.items():
+            yield {
+                "arm": arm,
+                "config": f"{self.told}, {self.config.precision}",
+                "ms_a_step": spread([1000 * figure for figure in figures]),
+                f"of_{base}": times(figures, seconds[base]),
+                "steps": self.steps,
+            }
+
 
 class Steady(pl.Callback):
     """The seconds from the end of step WARM to that of the last."""
@@ -140,15 +152,7 @@ def overhead(config: Config, args) -> Iterator[dict]:
     bf16 = config.precision == "bf16"
     by_hand = bench.bare(bench.own_batches, bf16, config.channels_last, afresh=True)
     arms = {"trainer": bench.with_trainer(), "bare": by_hand}
-    seconds = alternate(arms, args.rounds)
-    for arm, figures in seconds.items():
-        yield {
-            "arm": arm,
-            "config": f"{bench.told}, {config.precision}",
-            "ms_a_step": spread([1000 * figure for figure in figures]),
-            "of_trainer": times(figures, seconds["trainer"]),
-            "steps": args.steps,
-        }
+    yield from bench.rows(arms, args.rounds, "trainer")
 
 
 def stock(config: Config, args) -> Iterator[dict]:
@@ -167,15 +171,7 @@ def stock(config: Config, args) -> Iterator[dict]:
         return round_
 
     arms = {"ours": arm(), **{f"stock {cls.__name__}": arm(cls) for cls in STOCK}, "stock, all": arm(*STOCK)}
-    seconds = alternate(arms, args.rounds)
-    for name, figures in seconds.items():
-        yield {
-            "arm": name,
-            "config": f"{bench.told}, {config.precision}",
-            "ms_a_step": spread([1000 * figure for figure in figures]),
-            "of_ours": times(figures, seconds["ours"]),
-            "steps": args.steps,
-        }
+    yield from bench.rows(arms, args.rounds, "ours")
 
 
 def step(config: Config, args) -> Iterator[dict]:
