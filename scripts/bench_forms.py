@@ -1,4 +1,4 @@
-"""What the forms of a depthwise convolution and of a layer norm cost, shape by shape, forward and both ways back."""
+"""What the forms of depthwise convolution, layer norm and GELU cost, shape by shape, forward and both ways back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench_rounds import alternate, now, spread
 from torch import Tensor
 from torch.nn import functional as F
 
-from minuteloop.nets.ops import DepthwiseConv, LayerNorm
+from minuteloop.nets.ops import GELU, DepthwiseConv, LayerNorm
 
 CALLS = 5  # a round
 SHAPES = [(24, 32), (24, 16), (48, 8), (96, 4), (192, 2), (96, 8), (192, 4)]  # channels, side
@@ -34,6 +34,8 @@ def forms(config, args) -> Iterator[dict]:
             yield from _rows("depthwise", arms, args.rounds, config.precision, channels, side, kernel)
         arms = {name: _timed(form, maps, torch.ones(channels, device=config.device)) for name, form in _norms(channels)}
         yield from _rows("layer norm", arms, args.rounds, config.precision, channels, side, 1)
+        arms = {name: _timed(form, maps) for name, form in _gelus()}
+        yield from _rows("GELU", arms, args.rounds, config.precision, channels, side, 1)
 
 
 def _depthwise(channels: int, side: int, kernel: int) -> dict[str, tuple[Callable, Tensor]]:
@@ -89,7 +91,7 @@ def _norms(channels: int) -> Iterator[tuple[str, Callable]]:
     module = LayerNorm(channels, eps=1e-6)
 
     def plain(x: Tensor, w: Tensor) -> Tensor:
-        return F.layer_norm(x.permute(0, 2, 3, 1), (channels,), w.to(x.dtype)).permute(0, 3, 1, 2)
+        return F.layer_norm(x.permute(0, 2, 3, 1), (channels,), w.to(x.dtype), eps=1e-6).permute(0, 3, 1, 2)
 
     def ours(x: Tensor, w: Tensor) -> Tensor:
         return torch.func.functional_call(module.to(x.device), {"weight": w}, (x,))
@@ -102,30 +104,40 @@ def _norms(channels: int) -> Iterator[tuple[str, Callable]]:
     yield from {"plain": plain, "ours": ours, "mean and square": by_hand}.items()
 
 
-def _timed(form: Callable, maps: Tensor, weight: Tensor) -> Callable[[], tuple[float, float, float]]:
-    """Seconds of forward, of backward to the maps and of backward to the weights."""
-    leaves = maps.detach().requires_grad_(), weight.detach().requires_grad_()
+def _gelus() -> Iterator[tuple[str, Callable]]:
+    module = GELU()
 
-    def arm() -> tuple[float, float, float]:
+    def tanh(x: Tensor) -> Tensor:
+        return F.gelu(x, approximate="tanh")
+
+    yield from {"plain": F.gelu, "ours": module, "tanh": tanh}.items()
+
+
+def _timed(form: Callable, *inputs: Tensor) -> Callable[[], tuple[float, ...]]:
+    """Seconds of forward and of backward to each of `inputs`, maps and perhaps a weight, in turn."""
+
+    def arm() -> tuple[float, ...]:
         seconds = []
-        for x, w in ((leaves[0], weight), (maps, leaves[1])):  # only one of them has a gradient
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.dtype == torch.bfloat16):
-                begin = now(x.device)
+        for wanted in range(len(inputs)):  # only one of them has a gradient
+            given = [tensor.detach().requires_grad_(n == wanted) for n, tensor in enumerate(inputs)]
+            device, precise = given[0].device, given[0].dtype == torch.float32
+            with torch.autocast(device.type, torch.bfloat16, enabled=not precise):
+                begin = now(device)
                 for _ in range(CALLS):
-                    y = form(x, w)
-                seconds.append(now(x.device) - begin)
-            given, begin = torch.ones_like(y), now(x.device)
+                    y = form(*given)
+                forward = now(device) - begin
+            towards, begin = torch.ones_like(y), now(device)
             for _ in range(CALLS):
-                torch.autograd.grad(y, x if x.requires_grad else w, given, retain_graph=True)
-            seconds.append(now(x.device) - begin)
-        return tuple(value / CALLS for value in (seconds[0], seconds[1], seconds[3]))
+                torch.autograd.grad(y, given[wanted], towards, retain_graph=True)
+            seconds += [now(device) - begin] if seconds else [forward, now(device) - begin]
+        return tuple(value / CALLS for value in seconds)
 
     return arm
 
 
 def _rows(what: str, arms: dict, rounds: int, precision: str, channels: int, side: int, kernel: int) -> Iterator[dict]:
     for name, found in alternate(arms, rounds).items():
-        forward, to_maps, to_weights = ([1000 * value for value in values] for values in zip(*found, strict=True))
+        columns = [spread([1000 * value for value in values]) for values in zip(*found, strict=True)]
         yield {
             "arm": name,
             "what": what,
@@ -133,8 +145,6 @@ def _rows(what: str, arms: dict, rounds: int, precision: str, channels: int, sid
             "side": side,
             "kernel": kernel,
             "precision": precision,
-            "forward_ms": spread(forward),
-            "backward_maps_ms": spread(to_maps),
-            "backward_weights_ms": spread(to_weights),
-            "all_ms": spread([1000 * sum(value) for value in found]),
+            **dict(zip(("forward_ms", "backward_maps_ms", "backward_weights_ms"), columns, strict=False)),
+            "all_ms": spread([1000 * sum(values) for values in found]),
         }

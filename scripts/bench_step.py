@@ -27,6 +27,7 @@ from minuteloop.schema import Config
 STOCK = {  # what torch has for our forms
     ops.DepthwiseConv: nn.Conv2d.forward,
     ops.PatchConv: nn.Conv2d.forward,
+    ops.GELU: nn.GELU.forward,
     ops.LayerNorm: lambda norm, x: nn.LayerNorm.forward(norm, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
 }
 WARM = 5  # steps of an arm that are not counted: other arms' workers come to rest, its own pipeline fills

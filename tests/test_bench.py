@@ -21,6 +21,7 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.append(str(SCRIPTS))
 
 import bench_archs  # noqa: E402
+import bench_forms  # noqa: E402
 import bench_rounds  # noqa: E402
 import bench_startup  # noqa: E402
 import bench_step  # noqa: E402
@@ -66,19 +67,41 @@ def test_overhead_compares_the_trainer_with_a_bare_loop():
 
 def test_stock_compares_our_operations_with_torchs():
     rows = bench("stock", "--rounds", "1", "--steps", "2", *TINY, "arch=convnext")
-    assert [row["arm"] for row in rows][::4] == ["ours", "stock, all"] and len(rows) == 5
+    assert [row["arm"] for row in rows][::5] == ["ours", "stock, all"] and len(rows) == 6
     times = [row["ms_a_step"]["median"] for row in rows]
     assert [row["of_ours"]["median"] for row in rows] == pytest.approx([time / times[0] for time in times], rel=1e-3)
 
 
 @pytest.mark.parametrize(
     "layer",
-    [ops.DepthwiseConv(16, 16, 7, padding=3, groups=16), ops.PatchConv(16, 16, 2, 2), ops.LayerNorm(16)],
+    [ops.DepthwiseConv(16, 16, 7, padding=3, groups=16), ops.PatchConv(16, 16, 2, 2), ops.LayerNorm(16), ops.GELU()],
     ids=lambda layer: type(layer).__name__,
 )
 def test_what_is_stock_computes_the_same(layer):
     ours, maps = type(layer), torch.randn(2, 16, 4, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(bench_step.STOCK[ours](layer, maps), layer(maps), atol=1e-5, rtol=1e-5)
+
+
+def test_forms_are_of_one_function_and_each_is_timed(monkeypatch):
+    torch.manual_seed(0)
+    maps = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)
+    depthwise, gammas = bench_forms._depthwise(8, 4, 3), torch.linspace(0.5, 2, 8)
+    del depthwise["dense"]
+    for made in (
+        [form(maps, depthwise["plain"][1]) for form, _ in depthwise.values()],
+        [form(maps, gammas) for _, form in bench_forms._norms(8)],
+        [form(maps) for name, form in bench_forms._gelus() if name != "tanh"],
+    ):
+        for other in made[1:]:
+            torch.testing.assert_close(other, made[0], atol=1e-5, rtol=1e-5)
+
+    monkeypatch.setattr(bench_forms, "SHAPES", [(8, 4)])
+    config = host.resolve_auto(compose(["data=sample", "recipe.batch_size=2", "precision=fp32", "device=cpu"]))
+    rows = list(bench_forms.forms(config, argparse.Namespace(rounds=1)))
+    assert [row["what"] for row in rows] == 12 * ["depthwise"] + 3 * ["layer norm"] + 3 * ["GELU"]
+    for row in rows:
+        assert row["forward_ms"]["median"] > 0 < row["backward_maps_ms"]["median"] < row["all_ms"]["median"]
+        assert ("backward_weights_ms" in row) == (row["what"] != "GELU")
 
 
 def test_step_compares_ours_with_torchvision_and_timm():

@@ -492,3 +492,19 @@ def test_a_convolution_of_patches_is_conv2d_and_so_are_its_gradients(kernel, gri
         results.append([y.detach(), leaf.grad, ours.weight.grad.clone()])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_and_its_gradient_are_exact_in_any_layout(dtype):
+    torch.manual_seed(0)
+    x = (3 * torch.randn(4, 6, 5, 7)).to(dtype)
+    for maps in (x, x.to(memory_format=torch.channels_last), x[:, ::2, 1:]):
+        for towards in (torch.randn(maps.shape).to(dtype), torch.randn(4, 1, 1, 1).to(dtype).expand(maps.shape)):
+            leaf, exact = maps.detach().requires_grad_(), maps.double().requires_grad_()
+            y, phi = ops.GELU()(leaf), (1 + torch.erf(exact / 2**0.5)) / 2
+            y.backward(towards)
+            (exact * phi).backward(towards.double())
+            close = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 1e-2, "rtol": 1e-2}
+            torch.testing.assert_close(y.double(), exact * phi, **close)
+            torch.testing.assert_close(leaf.grad.double(), exact.grad, **close)
+            assert maps is x or y.stride() == torch.empty_like(maps).stride()

@@ -77,7 +77,8 @@ def _unit(field: dataclasses.Field) -> str:
 RECIPES = """# What a minute makes of one net with each recipe
 
 Made by `scripts/table.py` from `bench/recipes_minute_cpu.jsonl`: `-cd recipes -cn every_recipe`, one seed, on the test
-set, {hardware}. Recipes for hundreds of epochs are here at strength 0, that is without their regularisers.
+set, {hardware}.
+Recipes for hundreds of epochs are here at strength 0, that is without their regularisers.
 
 | recipe | after a minute | with views | batch | steps | epochs | learning rate | images/s |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -96,11 +97,11 @@ def _recipe(row: dict) -> str:
     return f"| `{row['arm']}` | {100 * row['test_acc']:.1f} % | {views} | {plan} | {row['images_a_second']:,.0f} |\n"
 
 
-FORMS = """# Depthwise convolution and layer norm, form by form
+FORMS = """# Depthwise convolution, layer norm and GELU, form by form
 
 Made by `scripts/table.py` from `bench/forms_cpu.jsonl`: milliseconds of a batch of {batch} maps in {precision},
-{hardware}, medians of {rounds} rounds. `ours` is what nets run; `dense` is a pointwise convolution of as many
-multiply-adds.
+{hardware}, medians of {rounds} rounds.
+`ours` is what nets run; `dense` is a pointwise convolution of as many multiply-adds.
 
 | operation | channels, side | form | forward | backward to maps | to weights | together |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -118,7 +119,7 @@ def forms(bench: Path) -> str:
 def _form(row: dict) -> str:
     name = f"depthwise {row['kernel']}x{row['kernel']}" if row["what"] == "depthwise" else row["what"]
     times = ("forward_ms", "backward_maps_ms", "backward_weights_ms", "all_ms")
-    figures = " | ".join(f"{row[time]['median']:.2f}" for time in times)
+    figures = " | ".join(f"{row[time]['median']:.2f}" if time in row else "" for time in times)
     return f"| {name} | {row['channels']}, {row['side']}x{row['side']} | {row['arm']} | {figures} |\n"
 
 
