@@ -63,7 +63,7 @@ def _depthwise(channels: int, side: int, kernel: int) -> dict[str, tuple[Callabl
     def matrix(x: Tensor, w: Tensor) -> Tensor:
         """A [P, P] matrix a channel."""
         pixels = side**2
-        between = (w.flatten(1) @ reached).view(channels, pixels, pixels).to(x.dtype)
+        between = (w.flatten(1) @ reached.to(w.device)).view(channels, pixels, pixels).to(x.dtype)
         y = torch.bmm(x.permute(1, 0, 2, 3).reshape(channels, len(x), pixels), between)
         return y.view(channels, len(x), side, side).permute(1, 0, 2, 3).contiguous(memory_format=torch.channels_last)
 

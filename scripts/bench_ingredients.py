@@ -76,7 +76,7 @@ def _arm(slot: str, recipe, config) -> Callable[[], float] | None:
     if slot == "recipe.optimizer":
         return partial(_timed, made(parameter_groups(net, 0.05), 1e-6).step, device)
     callback = made.callback(10**6)
-    trainer, module = SimpleNamespace(global_step=0), SimpleNamespace(net=net)
+    trainer, module = SimpleNamespace(global_step=0), SimpleNamespace(net=net, phase=lambda step: 0.0)
     optimizer = SimpleNamespace(param_groups=parameter_groups(net, 0.05))
     callback.on_train_start(trainer, module)
 

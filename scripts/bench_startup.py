@@ -13,8 +13,6 @@ import tempfile
 import time
 from pathlib import Path
 
-FIRST_LINE = time.time()
-
 IMPORTS = {  # item -> packages; what these import beside each other is theirs
     "import torch": ["torch"],
     "import torch._dynamo": ["torch._dynamo", "torch._inductor"],

@@ -2,8 +2,9 @@
 
     python scripts/by_hand.py arch=airbench recipe=airbench94_muon size=tiny budget=8ep data.holdout=0
 
-Prints one JSON line: training seconds, without the first step, and test accuracy. The net, the optimizer and the
-augmentation are those of the recipe, as is what it freezes; other callbacks and evaluations on the way are left out.
+Prints one JSON line: training seconds, as train.py counts them without the compiling, and test accuracy. The net, the
+optimizer and the augmentation are those of the recipe, as is what it freezes; other callbacks and evaluations on the
+way are left out.
 """
 
 import argparse
@@ -42,25 +43,28 @@ def run(config: Config) -> dict:
     net.init_from(data.first_training_images(5000))
     if config.compile:
         net.compile()
-    module = Classifier(net, ingredients.at_strength(plan.strength), plan, images, seed=config.seed).to(device)
+    how = {"seed": config.seed, "channels_last": config.channels_last}
+    module = Classifier(net, ingredients.at_strength(plan.strength), plan, images, **how).to(device)
     module.setup("fit")
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     freezes = [callback for callback in ingredients.callbacks if isinstance(callback, Freeze)]
     frozen = [(parameter, freeze.share) for freeze in freezes for parameter in freeze.parameters(net)]
     tensors = [torch.from_numpy(array).to(device) for array in (images.train_images, images.train_labels)]
-    step, begin = 0, 0.0
+    step, uncounted = 0, int(config.compile)  # the first step of a compiled net compiles it
     loader = DeviceLoader(
         *tensors,
         data.train_indices.to(device),
         config.recipe.batch_size,
         seed=config.seed,
+        repeats=config.recipe.repeats,
         epoch=lambda: step // len(loader),
         prepare=module.prepare,
     )
+    begin = now(device)
     while step < plan.steps:
         for batch in loader:
-            if step == 1:  # in the first one kernels are chosen and the net is compiled
+            if step == uncounted:
                 begin = now(device)
             for parameter, share in frozen:
                 parameter.requires_grad_(step / plan.steps < share)
@@ -70,12 +74,13 @@ def run(config: Config) -> dict:
                 loss = ingredients.loss(net(inputs), targets)
             optimizer.zero_grad()
             loss.backward()
+            module.configure_gradient_clipping(optimizer, config.recipe.clip_grad)
             optimizer.step()
             scheduler.step()
             step += 1
             if step == plan.steps:
                 break
-    seconds = (now(device) - begin) * plan.steps / max(plan.steps - 1, 1)
+    seconds = (now(device) - begin) * plan.steps / max(plan.steps - uncounted, 1)
     net.eval()
     test = [torch.from_numpy(array).to(device) for array in (images.test_images, images.test_labels)]
     right = 0

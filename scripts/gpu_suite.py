@@ -10,6 +10,7 @@ does in seconds, to try the suite itself.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -67,7 +68,8 @@ def cells(tiny: bool) -> list[Cell]:
     found += runs("convnext_deit", ["arch=convnext", "recipe=deit", *full], "60s", 3, 1.7)
     found += runs("convnext_minute", ["arch=convnext", "recipe=minute", *full], "60s", 3, 1.7)
     found += runs("sprint", ["arch=airbench", "recipe=sprint", *full], "60s", 3, 1.7)
-    for what, minutes in {"archs": 6, "step": 3, "overhead": 2, "pipeline": 3, "ingredients": 2, "startup": 2}.items():
+    minutes_of = {"archs": 6, "step": 3, "overhead": 2, "forms": 3, "pipeline": 3, "ingredients": 2, "startup": 2}
+    for what, minutes in minutes_of.items():
         found.append(Cell(f"bench_{what}", [PYTHON, "scripts/bench.py", what, *rounds, *BENCH[what][tiny]], minutes))
     return found
 
@@ -81,6 +83,7 @@ BENCH = {  # overrides: as large as a GPU wants, tiny
     ),
     "step": ([], ["data=sample", "recipe.batch_size=32", "size=nano"]),
     "overhead": ([], ["data=sample", "recipe.batch_size=32", "size=nano"]),
+    "forms": (["data=sample", "recipe.batch_size=512"], ["data=sample", "recipe.batch_size=2"]),
     "pipeline": ([], []),
     "ingredients": (
         ["arch=resnet18", "size=tiny", "data=sample", "recipe.batch_size=512"],
@@ -98,7 +101,9 @@ def is_done(out: Path, cell: Cell) -> bool:
 
 def measure(out: Path, cell: Cell, seconds: float) -> dict:
     """Runs a cell, for `seconds` at most, and leaves its note last."""
-    command = [word.replace("{out}", str((out / cell.name).resolve())) for word in cell.command]
+    folder = (out / cell.name).resolve()
+    shutil.rmtree(folder, ignore_errors=True)  # what a failed attempt left
+    command = [word.replace("{out}", str(folder)) for word in cell.command]
     begin = time.perf_counter()
     with (out / f"{cell.name}.out").open("w") as file:
         try:

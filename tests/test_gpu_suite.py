@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import minuteloop
+
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
@@ -36,6 +38,23 @@ def test_a_cell_that_fails_or_hangs_is_noted_and_tried_again(tmp_path):
     assert gpu_suite.measure(tmp_path, failing, 30)["rc"] == 3
     assert gpu_suite.measure(tmp_path, hanging, 0.5)["rc"] == 124
     assert not gpu_suite.is_done(tmp_path, failing) and not gpu_suite.is_done(tmp_path, hanging)
+
+
+def test_a_run_that_was_killed_is_measured_anew(tmp_path):
+    (run,) = (cell for cell in gpu_suite.cells(tiny=True) if cell.name == "sprint-0")
+    (tmp_path / "sprint-0").mkdir()
+    (tmp_path / "sprint-0/result.json").write_text('{"schema": 1, "status": "failed", "config_hash": "another"}')
+    assert gpu_suite.measure(tmp_path, run, 120)["rc"] == 0, (tmp_path / "sprint-0.out").read_text()
+
+
+def test_the_loop_by_hand_is_the_same_arithmetic(tmp_path):
+    words = ["arch=airbench", "size=nano", "recipe=plain", "ingredient=[freeze]", "budget=3steps", "data=sample"]
+    words += ["recipe.repeats=2", "recipe.clip_grad=0.1", "recipe.batch_size=64", "threads=1", "data.holdout=400"]
+    record = minuteloop.run([*words, "logger=none", f"hydra.run.dir={tmp_path / 'run'}"])
+    command = [sys.executable, str(SCRIPTS / "by_hand.py"), *words]
+    row = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert row["test_acc"] == pytest.approx(record["metrics"]["test/acc"], abs=1e-6)
+    assert row["steps"] == 3 and 0 < row["train_seconds"] < 60
 
 
 def test_what_does_not_fit_into_the_call_is_left_for_the_next(tmp_path):

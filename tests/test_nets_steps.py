@@ -19,7 +19,7 @@ from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.cost import count
 from minuteloop.nets.net import build_net
 from minuteloop.nets.ops import MODULES, DropPath, build
-from minuteloop.nets.program import TOKENS, parse, spell
+from minuteloop.nets.program import ACT_TOKENS, GAINS, TOKENS, parse, spell
 from minuteloop.schema import Arch, Block, ConfigError, Head, Size, Stages, Stem
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -378,6 +378,11 @@ def test_a_dense_k_that_stands_first_never_widens():
         (Arch(block=Block(kernel=4)), Size(), "kernel=4: .* take an odd kernel"),
         (Arch(block=Block(kernel=0)), Size(), r"kernel=0: only attention \(arch.block.mixer=attn\) reads all pixels"),
         (Arch(block=Block(norm="none")), Size(), "weight=plain: a net without norms overflows unless it is scaled"),
+        (
+            Arch(head=Head(width=64, norm="before")),
+            Size(),
+            "head.norm=before: the convolution of arch.head.width",
+        ),
         (Arch(block=Block(alpha=0.2)), Size(), "alpha: a net without norms needs arch.block.order=pre"),
         (
             Arch(block=Block(layout="k 1", mixer="attn")),
@@ -508,3 +513,12 @@ def test_gelu_and_its_gradient_are_exact_in_any_layout(dtype):
             torch.testing.assert_close(y.double(), exact * phi, **close)
             torch.testing.assert_close(leaf.grad.double(), exact.grad, **close)
             assert maps is x or y.stride() == torch.empty_like(maps).stride()
+
+
+@pytest.mark.parametrize("act", ACT_TOKENS)
+def test_the_gain_of_an_activation_keeps_unit_variance(act):
+    x = torch.linspace(-8, 8, 100_001, dtype=torch.float64)
+    density = torch.exp(-(x**2) / 2) / torch.exp(-(x**2) / 2).sum()
+    y = build(parse(act, Block(), 8, 8))(x.clone())
+    variance = (density * y**2).sum() - (density * y).sum() ** 2
+    assert GAINS[act] ** 2 * variance.item() == pytest.approx(1, abs=0.011)  # leaky: published for a slope of 0.01

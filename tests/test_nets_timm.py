@@ -140,6 +140,13 @@ def test_what_does_not_decay_is_what_timm_says(name):
     assert {id(p) for p in still} == {id(p) for p in theirs["params"]}
 
 
+@pytest.mark.parametrize(("name", "heads"), [("test_resnet", 1), ("deit_tiny_distilled_patch16_224", 2)])
+def test_every_classifier_is_in_the_group_of_heads(name, heads):
+    groups = {group["name"]: group["params"] for group in parameter_groups(net_of(name), 0.05)}
+    assert [len(weight) for weight in groups["head"]] == heads * [10]
+    assert not any(len(weight) == 10 for weight in groups["matrix"])
+
+
 def test_options_reach_the_model():
     assert plan("resnet18", stem_type="deep").strides == {"conv1.0": 1, "maxpool": 1}
     assert plan("test_vit", patch_size=4).grid == 8

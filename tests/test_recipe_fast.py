@@ -222,6 +222,8 @@ def test_batch_norm_is_set_and_its_scale_frozen():
     net = Tiny()
     BatchNorm()(net)
     assert (net.norm.momentum, net.norm.eps, net.norm.weight.requires_grad) == (0.4, 1e-12, False)
+    BatchNorm(scale=True)(net)
+    assert not net.norm.weight.requires_grad, "what an ingredient froze stays frozen as phases change"
 
 
 def test_triangle_in_closed_form():

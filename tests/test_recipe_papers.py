@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import timm.loss
 import torch
 import torchvision.transforms.v2.functional as tv
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 import minuteloop
@@ -298,6 +299,8 @@ def test_ghost_batch_norm_norms_each_group_by_itself():
     assert torch.equal(again.eval()(x), nn.functional.batch_norm(x, again[0].running_mean, again[0].running_var))
     with pytest.raises(ConfigError, match="no batch norm"):
         GhostBatchNorm()(nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match="BatchNormAct2d cannot be split"):
+        GhostBatchNorm()(nn.Sequential(nn.BatchNorm2d(2), BatchNormAct2d(2)))
 
 
 # --- whole recipes ------------------------------------------------------------------------------------------------
@@ -371,6 +374,7 @@ def test_a_net_that_cannot_see_small_images_is_refused_before_it_trains(tmp_path
         (["arch=convnext", "recipe=plain", "ingredient=[ghost_batch_norm]"], "the net has no batch norm"),
         (["arch=timm", "arch.name=test_resnet", "recipe=plain", "ingredient=[dropout]"], "arch.timm.drop_rate=0.2"),
         (["arch=resnet18", "recipe=airbench94"], "no parameter has such a name; ~recipe.callbacks.freeze"),
+        (["arch=resnet18", "ingredient=[freeze]", "recipe.callbacks.freeze.pattern='*'"], "nothing would be left"),
     ],
 )
 def test_what_a_net_cannot_do_is_told(words, says, tmp_path):

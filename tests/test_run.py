@@ -241,6 +241,7 @@ def test_ctrl_c_evaluates_and_saves(tmp_path):
     assert process.returncode == 130, told
     record = json.loads((tmp_path / "stopped/result.json").read_text())
     assert record["status"] == "interrupted" and "test/acc" in record["metrics"]
+    assert 0 < record["steps"] < 100_000 and f"{record['steps']:,} of 100,000 steps" in told
     assert (tmp_path / "stopped/model.safetensors").exists()
     assert "interrupted: evaluating and saving" in told
 

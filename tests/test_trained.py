@@ -52,6 +52,12 @@ def test_a_trainer_can_test_a_loaded_net(finished):
     assert metrics["test/acc"] == pytest.approx(finished[1]["metrics"]["test/acc"])
 
 
+def test_a_net_is_loaded_with_the_strength_that_it_was_trained_with(tmp_path):
+    words = [*QUICK, "arch=vgg16", "recipe=deit", "budget=2steps"]  # strength 0, and no block has a drop path
+    record = minuteloop.run([*words, f"hydra.run.dir={tmp_path / 'run'}"])
+    assert record["plan"]["strength"] == 0 and minuteloop.load(tmp_path / "run").net is not None
+
+
 def test_a_folder_without_a_trained_net_is_refused_in_one_line(finished, tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere: no run left its record there"):
         minuteloop.load(tmp_path / "nowhere")

@@ -26,7 +26,7 @@ from minuteloop.plan import parse_budget
 from minuteloop.schema import Config, ConfigError, Recipe, flat
 
 CPUINFO = Path("/proc/cpuinfo")
-PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "wandb", "numpy")
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "timm", "wandb", "numpy")
 
 
 def prepare() -> None:

@@ -48,6 +48,7 @@ class Record:
             "host": {},
             "versions": host.versions(),
             "plan": {},
+            "steps": 0,
             "metrics": {},
             "seconds": self.stopwatch.seconds,
             "cost": {},
@@ -131,7 +132,7 @@ class Record:
     def finish(self, status: str, steps: int) -> None:
         """The record of a run that ended, after `steps` steps."""
         seconds = self.content["seconds"]
-        self.content |= {"status": status, "error": None}
+        self.content |= {"status": status, "error": None, "steps": steps}
         self.content["cost"] |= {
             "images_per_second": steps * self.content["plan"]["batch_size"] / seconds["train"],
             "peak_memory_bytes": host.peak_memory(self.config.device),
@@ -184,6 +185,8 @@ class Record:
         """The lines that end a run."""
         metrics, seconds, cost, plan = (self.content[key] for key in ("metrics", "seconds", "cost", "plan"))
         asked = f" of {plan['seconds_asked']:g} s" if plan["seconds_asked"] else ""
+        steps, planned = self.content["steps"], plan["steps"]
+        done = f"{steps:,} steps" if steps == planned else f"{steps:,} of {planned:,} steps"
         phases = ", ".join(f"{phase} {seconds[phase]:.1f}" for phase in PHASES if phase != "train")
         rows = [
             (name, f"{100 * metrics[f'{split}/acc']:.2f} %", f"loss {metrics[f'{split}/loss']:.4f}")
@@ -193,7 +196,7 @@ class Record:
         if "test/acc_views" in metrics:
             rows.append(("test", f"{100 * metrics['test/acc_views']:.2f} %", "over several views of each image"))
         rows += [
-            ("training", f"{seconds['train']:.1f} s{asked}", f"{plan['steps']:,} steps"),
+            ("training", f"{seconds['train']:.1f} s{asked}", done),
             ("in all", f"{seconds['total']:.1f} s", phases),
             ("speed", f"{cost['images_per_second']:,.0f} images/s", "forward and backward, measured"),
             ("net", f"{cost['params']:,} parameters", f"{cost['macs']:,} multiply-adds"),

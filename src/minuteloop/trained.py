@@ -38,10 +38,9 @@ def load(folder: str | os.PathLike):
         net.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ConfigError(f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}") from error
-    for regularizer in build.ingredients(
-        config.recipe
-    ).regularizers:  # some set what evaluation needs: batch norm's eps
-        regularizer(net)
+    plan = Plan(**record["plan"])
+    for regularizer in build.ingredients(config.recipe).at_strength(plan.strength).regularizers:
+        regularizer(net)  # some set what evaluation needs: batch norm's eps
     bare = Ingredients(optimizer=None, schedule=None, loss=None)
-    model = Classifier(net, bare, Plan(**record["plan"]), dataset, channels_last=config.channels_last)
+    model = Classifier(net, bare, plan, dataset, channels_last=config.channels_last)
     return model.eval()

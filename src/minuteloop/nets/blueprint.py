@@ -167,6 +167,8 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
         warnings.append(f"stage {count}: final map is 1x1")
 
     last = ""
+    if arch.head.width and arch.head.norm == "before":
+        raise ConfigError("arch.head.norm=before: the convolution of arch.head.width has a norm of its own")
     if arch.head.width:
         last = f"pw:{_width(arch.head.width, 1.0, size)} norm act"
     elif arch.head.norm == "before":

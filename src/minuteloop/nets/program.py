@@ -45,7 +45,13 @@ TOKENS = {
 # norm of a block -> token
 NORMS = {"evonorm_b0": "evob", "evonorm_s0": "evos", "none": ""}
 # act -> factor that keeps the variance of what it lets through (Brock 2021, released code)
-GAINS = {"relu": 1.7139588594436646, "gelu": 1.7015043497085571, "silu": 1.7881293296813965, "leaky": 1.70590341091156}
+GAINS = {
+    "relu": 1.7139588594436646,
+    "relu6": 1.7131484746932983,
+    "gelu": 1.7015043497085571,
+    "silu": 1.7881293296813965,
+    "leaky": 1.70590341091156,
+}
 _TOKEN = re.compile(
     r"(?P<name>relu6|[a-z]+?)(?P<kernel>[1-9]\d*)?(g(?P<groups>w?[1-9]\d*))?(/(?P<stride>[1-9]\d*))?(:(?P<channels>[\d.]*[wc]?))?"
 )
@@ -222,5 +228,5 @@ def _op(name: str, given: dict[str, str], block: Block, c_in: int, c: int, w: in
         groups=math.gcd(asked, c_in, c_out),
         bias=block.bias or scaled,
         weight=block.weight,
-        factor=GAINS.get(block.act, 1.0) if scaled else 1.0,
+        factor=GAINS[block.act] if scaled else 1.0,
     )

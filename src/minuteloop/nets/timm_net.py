@@ -102,6 +102,11 @@ class TimmNet(nn.Module):
         kept = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
         return {f"model.{name}" for name in kept}
 
+    def classifiers(self) -> nn.ModuleList:
+        """The model's last layers: one, or more where it has a head for distillation or for each of its branches."""
+        found = self.model.get_classifier()
+        return nn.ModuleList(found if isinstance(found, (list, tuple, nn.ModuleList)) else [found])
+
     def init_from(self, images: Tensor) -> None:
         """Nothing here is computed from images."""
 

@@ -25,4 +25,5 @@ class BatchNorm:
         for module in net.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum, module.eps = self.momentum, self.eps
-                module.weight.requires_grad_(self.scale)
+                if not self.scale:
+                    module.weight.requires_grad_(False)

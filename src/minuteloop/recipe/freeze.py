@@ -26,15 +26,17 @@ class Freeze:
         return [self.share]
 
     def parameters(self, net) -> list:
-        """Those of `net` that are trained at first. Raises ConfigError where no name matches."""
-        named = net.named_parameters()
-        found = [p for name, p in named if p.requires_grad and fnmatch.fnmatch(name, self.pattern)]
+        """Those of `net` that are trained at first. Raises ConfigError where no name matches, or every one."""
+        trained = {name: parameter for name, parameter in net.named_parameters() if parameter.requires_grad}
+        found = [parameter for name, parameter in trained.items() if fnmatch.fnmatch(name, self.pattern)]
         if not found:
             raise ConfigError(f"freeze.pattern={self.pattern}: no parameter has such a name; ~recipe.callbacks.freeze")
+        if len(found) == len(trained) and self.share < 1:
+            raise ConfigError(f"freeze.pattern={self.pattern}: every parameter has such a name; nothing would be left")
         return found
 
     def callback(self, steps: int):
-        """The Lightning callback. Raises ConfigError where no name matches."""
+        """The Lightning callback, which raises as `parameters` does when training starts."""
         import pytorch_lightning as pl
 
         freeze = self

@@ -12,7 +12,8 @@ from minuteloop.schema import ConfigError, number
 class GhostBatchNorm:
     """Batch norm over every `images` images of a training batch by themselves (Hoffer 2017, sec. 4).
 
-    A batch that `images` does not divide is normed whole. Raises ConfigError for a net without batch norm.
+    A batch that `images` does not divide is normed whole. Raises ConfigError for a net without batch norm, and for one
+    whose batch norm is not torch's alone, as that of some of timm's models.
     """
 
     images: int = number(32, 1, 1_000_000, "a number of images", whole=True)
@@ -21,9 +22,12 @@ class GhostBatchNorm:
         """Changes the batch norms of `net`, before its optimizer is made."""
         import torch
 
-        norms = [module for module in net.modules() if type(module) in (torch.nn.BatchNorm2d, _module())]
+        norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         if not norms:
             raise ConfigError("ghost_batch_norm: the net has no batch norm")
+        for norm in norms:
+            if type(norm) not in (torch.nn.BatchNorm2d, _module()):
+                raise ConfigError(f"ghost_batch_norm: {type(norm).__name__} cannot be split, only torch's BatchNorm2d")
         for norm in norms:
             norm.__class__, norm.images = _module(), self.images
 

@@ -77,10 +77,13 @@ class SGD:
 def parameter_groups(net, weight_decay: float) -> list[dict]:
     """Named groups: the classifier's weight (head), depthwise filters, all other weights of two or more dimensions
     (matrix), and what does not decay: norms, biases, gains and layer scales (DeiT), and what a `no_weight_decay()` of
-    the net names, where * is any text (timm). Frozen parameters are in none.
+    the net names, where * is any text (timm). The classifier is the last layer, or what `classifiers()` of the net
+    gives. Frozen parameters are in none.
     """
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
-    head = [p for p in parameters if p.ndim > 1][-1:]
+    weights = [p for p in parameters if p.ndim > 1]
+    own = {id(p) for p in net.classifiers().parameters()} if hasattr(net, "classifiers") else {id(weights[-1])}
+    head = [p for p in weights if id(p) in own]
     patterns = getattr(net, "no_weight_decay", set)()
     told = {p for name, p in net.named_parameters() for pattern in patterns if fnmatch.fnmatch(name, pattern)}
     no_decay = [p for p in parameters if p.ndim == 0 or p.numel() == len(p) or p in told]

@@ -14,6 +14,7 @@ class Progressive:
     The images' side rises linearly from the share `smallest` of the dataset's to all of it, in multiples of `multiple`
     pixels, and with it a factor on `recipe.strength` from `weakest` to 1. EfficientNetV2-S rises from 128 to 300 pixels
     and from a third of its RandAugment and dropout. Evaluation sees whole images.
+    Pixels that change for several batches in one go have the strength of the first of them.
     """
 
     phases: int = number(4, 1, 100, "a whole number of at least 1", whole=True)

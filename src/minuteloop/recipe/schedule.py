@@ -63,7 +63,8 @@ class StepDecay:
 class Exponential:
     """Linear warm-up from 0, then a steady decay by the same factor in equal times, down to `final`.
 
-    0.97 every 2.4 of 350 epochs ends at 0.0118 (Tan 2021, sec. 5.1). The warm-up is Cosine's.
+    0.97 every 2.4 of 350 epochs ends at 0.0118 (Tan 2021, sec. 5.1). The warm-up is Cosine's; the decay counts from the
+    run's start (released code): where a warm-up of a tenth of the run ends the rate falls by a third at once.
     """
 
     warmup: float = number(5.0, 0, 1e6, "a number of epochs")

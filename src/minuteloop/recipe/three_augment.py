@@ -19,8 +19,8 @@ class ThreeAugment:
     """
 
     prob: float = number(1.0, 0, 1, "a probability")
-    least_sigma: float = number(0.1, 0, 100, "a number of pixels")
-    most_sigma: float = number(2.0, 0, 100, "a number of pixels")
+    least_sigma: float = number(0.1, 0.01, 100, "a number of pixels")
+    most_sigma: float = number(2.0, 0.01, 100, "a number of pixels")
     stage: ClassVar[str] = "pixels"
     strengthens: ClassVar[str] = "prob"
 
