@@ -23,6 +23,8 @@ MISTAKES = {
     "logger=wanb": ["logger=wanb", "nearest: wandb"],
     "modernization=[gelu,layernrom]": ["layernrom", "nearest: layernorm"],
     "modernization=null": ["must be a string or a list"],
+    "lr=0.1": ["'lr'", "nearest: recipe.lr)"],
+    "batch_size=32": ["'batch_size'", "nearest: recipe.batch_size)"],
     "recipe.lrr=1e-3": ["recipe.lrr", "nearest: lr"],
     "recipe.batch.mixup.alpa=0.5": ["recipe.batch.mixup.alpa", "nearest: alpha"],
     "+recipe.batch.mixup.alpa=0.5": ["recipe.batch.mixup.alpa", "nearest: alpha"],
@@ -48,6 +50,7 @@ MISTAKES = {
     "arch.stem.kind=convv3:w norm": ["convv", "nearest: conv"],
     "arch.stages.depths=[3,4]": ["depths", "4 stages"],
     "size.depth=[1,2": ["at input '[1,2'"],
+    "seed=abc": ["seed=abc", "Integer"],
     "seed=-1": ["seed=-1", "whole number"],
     "evaluations=0": ["evaluations=0", "at least 1"],
     "+lerning_rate=3": ["lerning_rate", "recipe"],
@@ -62,9 +65,18 @@ def test_mistake_is_one_line_that_names_it(mistake, capsys, monkeypatch, tmp_pat
     with pytest.raises(SystemExit) as stop:
         command.main()
     told = str(stop.value)
-    assert told.startswith("error: ") and "\n" not in told
+    assert told.startswith("error: ") and "\n" not in told and "$" not in told
     assert all(part in told for part in MISTAKES[mistake]), told
     assert not list(tmp_path.iterdir()), "a refused config left something behind"
+
+
+def test_a_holdout_of_all_images_and_an_unknown_config_are_told():
+    with pytest.raises(ConfigError, match=r"data.holdout=2000: sample has 2000 training images"):
+        compose(["data=sample", "data.holdout=2000"])
+    with pytest.raises(ConfigError, match=r"no config sprint_cpu.yaml in conf/: it is one of recipes/"):
+        compose(config_name="sprint_cpu")
+    with pytest.raises(ConfigError, match=r"no config sprint_cpuu.yaml .*nearest: sprint_cpu\)"):
+        compose(config_name="sprint_cpuu", config_dir=str(ROOT / "recipes"))
 
 
 def test_mistake_in_a_file_names_the_file(tmp_path):

@@ -156,7 +156,8 @@ def test_options_reach_the_model():
     ("words", "says"),
     [
         (["arch.name=ghostnt_100"], "arch.name=ghostnt_100: timm has no such model (nearest: ghostnet_100)"),
-        ([], "arch.name=timm: timm has no such model; arch.name=MODEL has to be one of timm.list_models()"),
+        ([], "arch=timm: arch.name=MODEL has to say which, one of timm.list_models()"),
+        (["arch.name=qqqqqq"], "timm has no such model; arch.name=MODEL has to be one of timm.list_models()"),
         (["arch.name=resnet18", "size.reduce=32"], "arch.name=resnet18: the last map would be 1x1 at 32x32"),
         (["arch.name=resnet18", "arch.block.kernel=5"], "arch.block.kernel=5: a net of timm's has no such knob"),
         (["arch.name=resnet18", "modernization=[gelu]"], "step gelu: arch=timm takes timm's models as they are"),

@@ -419,7 +419,8 @@ def test_a_folder_that_cannot_be_resumed_is_refused_in_one_line(here, whole, mon
     (here / "bad/result.json").write_text("{")
     stop(monkeypatch, "hydra.run.dir=mine", step=2)
     refused = {
-        ("resume=nowhere",): r"resume=nowhere: no run left its record there \(result.json: No such file",
+        ("resume=nowhere",): "resume=nowhere: no such folder; true, false or the folder of a run",
+        (f"resume={whole[0].parent}",): r"no run left its record there \(result.json: No such file",
         ("resume=bad",): "resume=bad: its result.json is no record",
         (f"resume={whole[0]}",): "that run is finished, nothing is left to resume",
         ("resume=mine", "seed=7"): "resume=mine: is a run of another config, with seed=0, not 7",

@@ -27,6 +27,8 @@ def test_a_loaded_net_gives_the_records_accuracy(finished):
         logits = minuteloop.load(folder)(torch.from_numpy(images.test_images))
     labels = torch.from_numpy(images.test_labels)
     assert logits.shape == (1000, 10)
+    with pytest.raises(ValueError, match=r"uint8 \[N,3,H,W\], not torch.float32 \[1000, 3, 32, 32\]"):
+        minuteloop.load(folder)(torch.from_numpy(images.test_images) / 255)
     assert record["metrics"]["test/acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
     assert record["metrics"]["test/loss"] == pytest.approx(loss, rel=1e-5)

@@ -124,7 +124,10 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
         raise ConfigError(
             f"recipe.repeats={config.recipe.repeats}, more than the {config.recipe.batch_size} of a batch"
         )
-    left = TRAIN_IMAGES[config.data.name] - config.data.holdout
+    has = TRAIN_IMAGES[config.data.name]
+    left = has - config.data.holdout
+    if left < 1:
+        raise ConfigError(f"data.holdout={config.data.holdout}: {config.data.name} has {has} training images")
     if config.recipe.batch_size > left:
         raise ConfigError(
             f"recipe.batch_size={config.recipe.batch_size}: {config.data.name} less data.holdout has {left} images"

@@ -63,13 +63,18 @@ def one_line(error: BaseException, conf: Path) -> str:
         group, _, word = error.missing_cfg_file.rpartition("/")
         options = error.options or sorted(file.stem for file in (conf / group).glob("*.yaml"))
         if not group:
+            searched = re.findall(r"path=file://(.+)", str(error))
+            options = sorted({file.stem for folder in searched for file in Path(folder).glob("*.yaml")})
+            if (conf.parent / f"recipes/{word}.yaml").is_file():
+                return f"there is no config {word}.yaml in conf/: it is one of recipes/, found with -cd recipes"
             return f"there is no config {word}.yaml here or in conf/{nearest(word, options)}"
         return f"{group}={word}: there is no {group}/{word}.yaml{nearest(word, options)}"
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
     told = [_sentence(causes[0])]
-    told += [text for text in dict.fromkeys(map(_sentence, causes[1:])) if text not in told[0]]
+    # OmegaConf leaves a message as a form to fill in
+    told += [text for text in dict.fromkeys(map(_sentence, causes[1:])) if text not in told[0] and "$VALUE" not in text]
     return ": ".join(told) + _nearest_key(causes[-1], conf)
 
 
@@ -86,6 +91,9 @@ def _nearest_key(error: BaseException, conf: Path) -> str:
         groups = PACKAGES if OmegaConf.get_type(error.parent_node) is Config else {}
         if error.key in groups:
             return f" (a file in {error.key}/ begins with '# @package {groups[error.key]}')"
+        deeper = [key for key in flat(dataclasses.asdict(Config())) if key.rpartition(".")[2] == error.key]
+        if groups and deeper:
+            return f" (nearest: {deeper[0]})"
         return nearest(error.key, [*error.parent_node, *groups])
     if found := re.search(r"from config\. '[\w.]*?(\w+)' does not exist", str(error)):
         return nearest(

@@ -60,7 +60,9 @@ class Classifier(pl.LightningModule):
         self.test_logits: list[Tensor] = []  # [N,K] of each batch of the last test, on the device
 
     def forward(self, images: Tensor) -> Tensor:
-        """images, uint8 [N,3,H,W] -> logits [N,K]."""
+        """images, uint8 [N,3,H,W] -> logits [N,K]. Raises ValueError for others, which would be normalised twice."""
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise ValueError(f"images have to be uint8 [N,3,H,W], not {images.dtype} {list(images.shape)}")
         return self.net(self.normalize(images))
 
     def normalize(self, images: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ class Record:
 
     def start_line(self) -> str:
         """What will happen, in one line, and before it what an arch's own steps gave way to."""
-        plan, config = self.content["plan"], self.config
+        plan, config, cores = self.content["plan"], self.config, self.content["host"]["cores"]
         asked = plan["seconds_asked"]
         end = f", {asked:g} s" if asked else ""
         if asked and not self.plan:
@@ -106,7 +106,7 @@ class Record:
         return replaced + (
             f"{config.name} on {config.data.name}: {plan['steps']:,} steps of {plan['batch_size']} "
             f"({plan['epochs']:.2f} epochs), lr {plan['lr']:.3g}, strength {plan['strength']:g}, "
-            f"{config.device} {config.precision}, {config.threads} threads{end}; record in {self.folder}"
+            f"{config.device} {config.precision}, {config.threads} of {cores} cores{end}; record in {self.folder}"
         )
 
     def resume_line(self) -> str:

@@ -21,6 +21,8 @@ def folder_for(asked: Config, given: Path, root: Path | None = None, depth: str 
     resumed.
     """
     if isinstance(asked.resume, str):
+        if not Path(asked.resume).is_dir():
+            raise ConfigError(f"resume={asked.resume}: no such folder; true, false or the folder of a run")
         unfinished(Path(asked.resume), asked, f"resume={asked.resume}")
         return Path(asked.resume)
     if asked.resume and not (given / "result.json").exists():

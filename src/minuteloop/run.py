@@ -26,11 +26,12 @@ WHITENING_IMAGES = 5000  # Jordan 2024, sec. 3.2
 
 
 def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> dict:
-    """Trains what `overrides` ask for, as the command line does, and gives the record.
+    """Trains what `overrides` ask for, as the command line does, and gives the record and, as `folder`, where it lies.
 
     Raises ConfigError, with nothing written, when the config is wrong.
     """
-    return train(*build.compose_run(overrides, config_name, config_dir))
+    config, folder = build.compose_run(overrides, config_name, config_dir)
+    return train(config, folder) | {"folder": str(folder)}
 
 
 def train(asked: Config, folder: Path, started: float | None = None) -> dict:

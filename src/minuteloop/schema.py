@@ -221,14 +221,13 @@ class Recipe:
     """Optimizer numbers plus named ingredients; an ingredient is `_target_` (a dataclass) and its fields."""
 
     name: str = "plain"
-    batch_size: int = number(128, 1, 1_000_000, "a number of images", whole=True)
+    batch_size: int = number(128, 1, 1_000_000, "a number of images, at least 1", whole=True)
     # how often a batch holds each of its images; an epoch then meets 1 / repeats of them (Hoffer 2020; DeiT's own: 3)
     repeats: int = number(1, 1, 1000, "a whole number of at least 1", whole=True)
     # peak learning rate, or auto = the optimizer's rule for the planned epochs and the batch size
-    lr: Any = number("auto", 0.0, 1e6, "auto or a number >= 0", legal=("auto",))
-    weight_decay: float = number(
-        0.0, 0.0, 1e6, "a number >= 0"
-    )  # AdamW's is decoupled, SGD's is not; norms and biases have none
+    lr: Any = number("auto", 0.0, 1e6, "auto or a number in [0, 1e6]", legal=("auto",))
+    # AdamW's is decoupled, SGD's is not; norms and biases have none
+    weight_decay: float = number(0.0, 0.0, 1e6, "a number in [0, 1e6]")
     clip_grad: Any = number(None, 1e-9, 1e9, "null or a gradient norm above 0", legal=(None,))
     # multiplies one named field of each regulariser; auto grows with the planned epochs, 1 = the paper's at 300
     strength: Any = number("auto", 0.0, 1.0, "auto or a number in [0, 1]", legal=("auto",))
@@ -256,7 +255,7 @@ class Data:
     # folder to look in and download to; auto = $MINUTELOOP_DATA or ~/.cache/minuteloop
     root: str = "auto"
     # training images kept back for validation; 0 = train on all of them, as published rows do
-    holdout: int = number(5000, 0, 49_000, "a number of images", whole=True)
+    holdout: int = number(5000, 0, 49_000, "a number of images in [0, 49000]", whole=True)
 
 
 @dataclass
@@ -284,7 +283,7 @@ class Config:
     budget: str = pattern(
         "60s",
         r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)",
-        "a length with its unit: 60s, 10min, 1h, 200ep, 5000steps",
+        "a length above 0 with its unit: 60s, 10min, 1h, 200ep, 5000steps",
     )
     seed: int = number(0, 0, 2**31 - 1, "a whole number in [0, 2^31)", whole=True)
     device: str = words("auto", "cpu", "cuda")

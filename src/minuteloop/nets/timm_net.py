@@ -41,6 +41,8 @@ def resolve_timm(arch: Arch, size: Size, image_size: int, num_classes: int) -> T
     that read the largest map. Raises ConfigError, also where the last map would be 1x1 and where the model does not
     run on such images.
     """
+    if arch.name == "timm":
+        raise ConfigError("arch=timm: arch.name=MODEL has to say which, one of timm.list_models()")
     import timm
 
     own = flat(dataclasses.asdict(Arch(name=arch.name, timm=arch.timm)))
