@@ -125,7 +125,8 @@ class LayerNorm(nn.LayerNorm):
 class GELU(nn.GELU):
     """GELU; on CPUs as a function of the maps' memory [N, H, W, C].
 
-    torch hands only what is contiguous to oneDNN, which takes about half the time of torch's own kernel.
+    torch hands only what is contiguous to oneDNN, which takes two thirds of the time of torch's own kernel on large
+    maps (recipes/forms.md); a fast-lane step takes 4 % less, a ConvNeXt step up to 8 %.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class PatchConv(nn.Conv2d):
     """Convolution of patches that do not overlap, 1x1 too; on CPUs a linear layer over them.
 
     oneDNN's backward of the convolution takes up to 4 times the linear layer's on small maps; a ConvNeXt step takes
-    9 % less.
+    up to 7 % less.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -179,8 +180,8 @@ class Whitening(nn.Conv2d):
 class DepthwiseConv(nn.Conv2d):
     """Depthwise convolution; on CPUs the gradient of large kernels' weights comes from one product a channel.
 
-    oneDNN's takes 12 to 43 times its forward with a 7x7 kernel (recipes/forms.md). Of maps of P <= 256 pixels the
-    product of all pairs of a pixel read and one written, [P, P], is 1.5 times (16x16) to 9 times (4x4) faster. On 2x2
+    oneDNN's takes 12 to 45 times its forward with a 7x7 kernel (recipes/forms.md). Of maps of P <= 256 pixels the
+    product of all pairs of a pixel read and one written, [P, P], is 2 times (16x16) to 11 times (4x4) faster. On 2x2
     maps a 3x3 kernel is as slow.
     """
 
