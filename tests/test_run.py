@@ -50,9 +50,10 @@ def folder_of(root: Path) -> Path:
 def test_a_run_leaves_its_record(here):
     record = minuteloop.run([*QUICK, "budget=120steps", "recipe.lr=4e-3"])
     folder = folder_of(here)
+    assert Path(record.pop("folder")) == folder.resolve()
     assert json.loads((folder / "result.json").read_text()) == record
     assert record["schema"] == 1 and record["status"] == "finished" and record["error"] is None
-    assert record["plan"]["steps"] == 120 and record["plan"]["lr"] == 4e-3
+    assert record["steps"] == record["plan"]["steps"] == 120 and record["plan"]["lr"] == 4e-3
     assert record["config"]["device"] in ("cpu", "cuda") and record["asked"]["device"] == "auto"
     assert yaml.safe_load((folder / "config.yaml").read_text()) == record["config"]
     assert record["metrics"]["test/acc"] > 0.16, "chance is 0.1"

@@ -31,7 +31,7 @@ def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config"
     Raises ConfigError, with nothing written, when the config is wrong.
     """
     config, folder = build.compose_run(overrides, config_name, config_dir)
-    return train(config, folder) | {"folder": str(folder)}
+    return train(config, folder) | {"folder": str(folder.resolve())}
 
 
 def train(asked: Config, folder: Path, started: float | None = None) -> dict:
