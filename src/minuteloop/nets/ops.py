@@ -19,8 +19,8 @@ def _conv(op: Op) -> nn.Conv2d:
     cls = nn.Conv2d
     if op.groups == op.c_in == op.c_out > 1:
         cls = DepthwiseConv
-    elif op.kernel == op.stride and op.groups == 1:
-        cls = PatchConv
+    elif op.kernel == op.stride and op.groups == 1 and (op.kernel > 1 or min(op.c_in, op.c_out) >= 96):
+        cls = PatchConv  # of fewer channels oneDNN's pointwise convolution is faster
     return cls(*shape, groups=op.groups, bias=op.bias)
 
 
@@ -126,7 +126,7 @@ class GELU(nn.GELU):
     """GELU; on CPUs as a function of the maps' memory [N, H, W, C].
 
     torch hands only what is contiguous to oneDNN, which takes two thirds of the time of torch's own kernel on large
-    maps (recipes/forms.md); a fast-lane step takes 4 % less, a ConvNeXt step up to 8 %.
+    maps (recipes/forms.md); a fast-lane step takes 4 % less, a ConvNeXt step 2 to 8 %.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ class PatchConv(nn.Conv2d):
     """Convolution of patches that do not overlap, 1x1 too; on CPUs a linear layer over them.
 
     oneDNN's backward of the convolution takes up to 4 times the linear layer's on small maps; a ConvNeXt step takes
-    up to 7 % less.
+    a tenth less.
     """
 
     def forward(self, x: Tensor) -> Tensor:
