@@ -208,6 +208,11 @@ def test_groups_partition_the_parameters_and_only_matrices_decay():
     assert undecayed == {n for n, _ in net.named_parameters() if n.endswith(kinds)} | norms
 
 
+def test_a_module_without_matrices_has_groups_too():
+    (group,) = parameter_groups(torch.nn.BatchNorm2d(3), 0.05)
+    assert (group["name"], len(group["params"]), group["weight_decay"]) == ("no_decay", 2, 0.0)
+
+
 def test_optimizers_take_the_step_that_torch_takes():
     for ours, theirs in (
         (AdamW(), lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=0.05)),

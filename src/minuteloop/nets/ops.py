@@ -16,11 +16,11 @@ def _conv(op: Op) -> nn.Conv2d:
         return _timm("StdConv2d")(*shape, groups=op.groups, bias=op.bias)
     if op.weight == "scaled":  # eps: Brock 2021, released code
         return _timm("ScaledStdConv2d")(*shape, groups=op.groups, bias=op.bias, gamma=op.factor, eps=1e-5)
-    cls = nn.Conv2d
+    cls, wide = nn.Conv2d, 8 if op.kernel > 1 else 96  # channels; of fewer oneDNN's convolution is faster
     if op.groups == op.c_in == op.c_out > 1:
         cls = DepthwiseConv
-    elif op.kernel == op.stride and op.groups == 1 and (op.kernel > 1 or min(op.c_in, op.c_out) >= 96):
-        cls = PatchConv  # of fewer channels oneDNN's pointwise convolution is faster
+    elif op.kernel == op.stride and op.groups == 1 and min(op.c_in, op.c_out) >= wide:
+        cls = PatchConv
     return cls(*shape, groups=op.groups, bias=op.bias)
 
 
@@ -144,7 +144,7 @@ class PatchConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         (n, c, height, width), k = x.shape, self.kernel_size[0]
-        if x.device.type != "cpu" or c < 8 or height % k or width % k:
+        if x.device.type != "cpu" or height % k or width % k:
             return super().forward(x)
         x = x.permute(0, 2, 3, 1)
         if k > 1:

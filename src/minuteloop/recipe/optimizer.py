@@ -82,7 +82,7 @@ def parameter_groups(net, weight_decay: float) -> list[dict]:
     """
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     weights = [p for p in parameters if p.ndim > 1]
-    own = {id(p) for p in net.classifiers().parameters()} if hasattr(net, "classifiers") else {id(weights[-1])}
+    own = {id(p) for p in (net.classifiers().parameters() if hasattr(net, "classifiers") else weights[-1:])}
     head = [p for p in weights if id(p) in own]
     patterns = getattr(net, "no_weight_decay", set)()
     told = {p for name, p in net.named_parameters() for pattern in patterns if fnmatch.fnmatch(name, pattern)}
