@@ -59,6 +59,12 @@ class Classifier(pl.LightningModule):
         self.first_batch = None  # (images, targets) that it was first trained on, on the device
         self.test_logits: list[Tensor] = []  # [N,K] of each batch of the last test, on the device
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "_current_fx_name":  # which Lightning sets 47 times a step: 0.14 ms by way of nn.Module's check
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def forward(self, images: Tensor) -> Tensor:
         """images, uint8 [N,3,H,W] -> logits [N,K]. Raises ValueError for others, which would be normalised twice."""
         if images.dtype != torch.uint8 or images.ndim != 4:

@@ -119,7 +119,28 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1).float()  # [N, H, W, C], a view in channels_last
+        if x.device.type == "cpu" and x.shape[-1] % 16:
+            return _NormOfRows.apply(x, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
         return nn.functional.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+
+
+class _NormOfRows(torch.autograd.Function):
+    """Layer norm over the last dimension whose weight and bias have their gradients from products of matrices."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        y, mean, scale = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
+        ctx.save_for_backward(x, mean, scale, weight, bias)
+        return y
+
+    @staticmethod
+    def backward(ctx, given: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, mean, scale, weight, bias = ctx.saved_tensors
+        how = (weight.shape, mean, scale, weight, bias, [True, False, False])
+        to_x = torch.ops.aten.native_layer_norm_backward(given, x, *how)[0]
+        given, x, mean, scale = (each.reshape(-1, each.shape[-1]) for each in (given, x, mean, scale))  # rows
+        with_mean, alone = given.T @ (mean * scale), given.sum(0)
+        return to_x, ((given * x).T @ scale - with_mean).squeeze(1), alone, None
 
 
 class GELU(nn.GELU):
