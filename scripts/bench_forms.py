@@ -126,7 +126,7 @@ def _timed(form: Callable, *inputs: Tensor) -> Callable[[], tuple[float, ...]]:
                 for _ in range(CALLS):
                     y = form(*given)
                 forward = now(device) - begin
-            towards, begin = torch.ones_like(y), now(device)
+            towards, begin = torch.randn_like(y), now(device)
             for _ in range(CALLS):
                 torch.autograd.grad(y, given[wanted], towards, retain_graph=True)
             seconds += [now(device) - begin] if seconds else [forward, now(device) - begin]

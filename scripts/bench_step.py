@@ -157,21 +157,25 @@ def overhead(config: Config, args) -> Iterator[dict]:
 
 
 def stock(config: Config, args) -> Iterator[dict]:
-    """Milliseconds a step of a bare loop with our forms of operations, with torch's own for one, and for all."""
+    """Milliseconds a step of a bare loop with our forms of operations, with torch's own for one, and for all.
+
+    And without depthwise convolution, which no form of it can beat.
+    """
     bench = Bench(config, args.steps)
 
-    def arm(*replaced: type) -> Callable[[], float]:
+    def arm(forwards: dict[type, Callable]) -> Callable[[], float]:
         run = bench.bare(bench.own_batches, config.precision == "bf16", config.channels_last)
 
         def round_() -> float:
             with contextlib.ExitStack() as stack:
-                for cls in replaced:
-                    stack.enter_context(patch.object(cls, "forward", STOCK[cls]))
+                for cls, forward in forwards.items():
+                    stack.enter_context(patch.object(cls, "forward", forward))
                 return run()
 
         return round_
 
-    arms = {"ours": arm(), **{f"stock {cls.__name__}": arm(cls) for cls in STOCK}, "stock, all": arm(*STOCK)}
+    arms = {"ours": arm({}), **{f"stock {cls.__name__}": arm({cls: forward}) for cls, forward in STOCK.items()}}
+    arms |= {"stock, all": arm(STOCK), "no DepthwiseConv": arm({ops.DepthwiseConv: lambda conv, x: x})}
     yield from bench.rows(arms, args.rounds, "ours")
 
 

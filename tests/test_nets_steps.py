@@ -499,6 +499,28 @@ def test_a_convolution_of_patches_is_conv2d_and_so_are_its_gradients(kernel, gri
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("channels", [12, 24, 32])
+@pytest.mark.parametrize("frozen", ["none", "maps", "weight"])
+def test_layer_norm_and_its_gradients_are_those_of_torch_in_float64(channels, frozen):
+    torch.manual_seed(0)
+    ours = ops.LayerNorm(channels, eps=1e-6)
+    torch.nn.init.normal_(ours.weight)
+    torch.nn.init.normal_(ours.bias)
+    ours.weight.requires_grad_(frozen != "weight")
+    x = (3 + 2 * torch.randn(5, channels, 4, 6)).to(memory_format=torch.channels_last)
+    x.requires_grad_(frozen != "maps")
+    towards = torch.randn(x.shape)
+    wanted = [tensor for tensor in (x, ours.weight, ours.bias) if tensor.requires_grad]
+    results = [torch.autograd.grad(ours(x), wanted, towards)]
+    precise = [tensor.detach().double().requires_grad_() for tensor in wanted]
+    given = iter(precise)
+    x, weight, bias = (next(given) if t.requires_grad else t.double() for t in (x, ours.weight, ours.bias))
+    y = torch.nn.functional.layer_norm(x.permute(0, 2, 3, 1), (channels,), weight, bias, 1e-6).permute(0, 3, 1, 2)
+    results.append(torch.autograd.grad(y, precise, towards.double()))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_gelu_and_its_gradient_are_exact_in_any_layout(dtype):
     torch.manual_seed(0)
