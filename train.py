@@ -1,6 +1,6 @@
 """python train.py arch=convnext recipe=deit"""
 
-from minuteloop.command import main
+from minuteloop.cli import main
 
 if __name__ == "__main__":
     main()

@@ -20,8 +20,10 @@ import importlib
 import json
 import sys
 
-from minuteloop import build, host
-from minuteloop.schema import ConfigError
+from minuteloop import hardware
+from minuteloop.config.compose import compose
+from minuteloop.records import environment
+from minuteloop.validation import ConfigError
 
 NET = ["arch=resnet18", "size.width=0.25", "size.depth=1"]  # ResNet-18, a quarter as wide
 BENCHES = {  # a function (config, args) -> rows: the module that has it, and overrides where none are given
@@ -48,10 +50,10 @@ def main() -> None:
     module, usual = BENCHES[args.what]
     args.overrides = args.overrides or usual
     try:
-        config = build.compose(args.overrides)
-        host.prepare()
-        config = host.resolve_auto(config)
-        machine = {"host": host.describe(config.device), "versions": host.versions()}
+        config = compose(args.overrides)
+        hardware.keep_freed_memory()
+        config = hardware.resolve_auto(config)
+        machine = {"host": environment.describe_host(config.device), "versions": environment.versions()}
         bench = getattr(importlib.import_module(module), args.what)
         for row in bench(config, args):
             row = {"bench": args.what, **row, "rounds": args.rounds, "overrides": args.overrides}

@@ -5,11 +5,10 @@ from functools import partial
 
 from bench_rounds import alternate, spread
 
-from minuteloop import build
-from minuteloop.build import CONF, IMAGE_SIZE
+from minuteloop.config.compose import CONF, IMAGE_SIZE, compose
 from minuteloop.nets.blueprint import resolve
-from minuteloop.nets.cost import count
-from minuteloop.nets.speed import measure
+from minuteloop.nets.flops import count
+from minuteloop.nets.throughput import measure
 
 
 def archs(config, args) -> Iterator[dict]:
@@ -20,7 +19,7 @@ def archs(config, args) -> Iterator[dict]:
     words = [word for word in args.overrides if not word.startswith("arch=")]
     plans = {}
     for file in sorted(set((CONF / "arch").glob("*.yaml")) - {CONF / "arch" / "timm.yaml"}):
-        found = build.compose([*words, f"arch={file.stem}"])
+        found = compose([*words, f"arch={file.stem}"])
         plans[file.stem] = resolve(found.arch, found.size, IMAGE_SIZE, 10)
     batch, how = config.recipe.batch_size, (config.device, config.precision == "bf16", config.channels_last)
     arms = {name: partial(measure, plan, batch, *how, passes=args.steps) for name, plan in plans.items()}

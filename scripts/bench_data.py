@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from bench_rounds import alternate, now, spread, times
 
-from minuteloop import build
-from minuteloop.schema import ConfigError
+from minuteloop.config import instantiate
+from minuteloop.config.compose import compose
+from minuteloop.validation import ConfigError
 
 BATCH = 512
 PASSES = 10  # of ours through the images, so that the arms take about as long
@@ -27,8 +28,8 @@ def augment(config, args) -> Iterator[dict]:
         raise ConfigError(f"{error.name} is missing: pip install torchvision timm kornia") from error
 
     from minuteloop.data.cifar import load
-    from minuteloop.recipe.rand_augment import RandAugment
-    from minuteloop.recipe.trivial_augment import TrivialAugment
+    from minuteloop.recipe.augment.rand_augment import RandAugment
+    from minuteloop.recipe.augment.trivial_augment import TrivialAugment
 
     images = torch.from_numpy(load(config.data.name, config.data.root).train_images[:BATCH])
     pillow = [Image.fromarray(np.ascontiguousarray(image)) for image in images.permute(0, 2, 3, 1).numpy()]
@@ -102,9 +103,9 @@ def pipelines(recipe: str, config, steps: int, workers: int) -> dict:
     from torchvision.transforms import transforms as v1
 
     from minuteloop.data.cifar import load
-    from minuteloop.data.loader import DeviceLoader
-    from minuteloop.module import Classifier, reseed
-    from minuteloop.plan import Plan
+    from minuteloop.data.device_loader import DeviceLoader
+    from minuteloop.training.classifier import Classifier, reseed
+    from minuteloop.training.plan import Plan
 
     dataset = load(config.data.name, config.data.root)
     count = BATCH * (steps + workers)
@@ -112,7 +113,7 @@ def pipelines(recipe: str, config, steps: int, workers: int) -> dict:
     images = np.concatenate([dataset.train_images] * repeats)[:count]
     labels = np.concatenate([dataset.train_labels] * repeats)[:count]
     plan = Plan(steps=1, batch_size=BATCH, epochs=1.0, strength=1.0, lr=0.0, weight_decay=0.0, seconds_asked=None)
-    ingredients = build.ingredients(build.compose([f"recipe={recipe}"]).recipe)
+    ingredients = instantiate.ingredients(compose([f"recipe={recipe}"]).recipe)
     module = Classifier(torch.nn.Identity(), ingredients, plan, dataset).to(config.device)
     tensors = (torch.from_numpy(array).to(config.device) for array in (images, labels))
     indices = torch.arange(count, device=config.device)

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 from bench_rounds import alternate, now, spread
 
-from minuteloop import build
-from minuteloop.build import CONF, IMAGE_SIZE
-from minuteloop.schema import ConfigError
+from minuteloop.config import instantiate
+from minuteloop.config.compose import CONF, IMAGE_SIZE, compose
+from minuteloop.validation import ConfigError
 
 CALLS = 20  # of an arm a round
 
@@ -25,7 +25,7 @@ def ingredients(config, args) -> Iterator[dict]:
     arms: dict[str, Callable[[], float]] = {}
     bare = _pass(config, None)
     for file in sorted((CONF / "ingredient").glob("*.yaml")):
-        found = build.compose([*args.overrides, f"ingredient=[{file.stem}]"])
+        found = compose([*args.overrides, f"ingredient=[{file.stem}]"])
         try:
             arm = _arm(_slot(file.stem), found.recipe, config)
         except ConfigError as error:
@@ -52,10 +52,12 @@ def _arm(slot: str, recipe, config) -> Callable[[], float] | None:
 
     from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.net import build_net
-    from minuteloop.recipe.optimizer import parameter_groups
+    from minuteloop.recipe.param_groups import parameter_groups
 
-    made = {where: build.ingredient(node, where) for where, node in build.ingredient_nodes(recipe)}.get(slot)
-    if slot in ("recipe.views", "recipe.progressive"):
+    made = {where: instantiate.ingredient(node, where) for where, node in instantiate.ingredient_nodes(recipe)}.get(
+        slot
+    )
+    if slot in ("recipe.tta", "recipe.progressive"):
         return None
     if slot.startswith("recipe.regularizers"):
         return _pass(config, made)
@@ -93,7 +95,7 @@ def _transform(made, config) -> Callable[[], float]:
     import torch
 
     from minuteloop.data.cifar import load
-    from minuteloop.data.loader import CHUNK
+    from minuteloop.data.device_loader import CHUNK
 
     batch, device = config.recipe.batch_size, config.device
     early = made.stage in ("source", "pixels")

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from minuteloop.data.cifar import Images
-from minuteloop.schema import ConfigError, Recipe
+from minuteloop.schema import Recipe
+from minuteloop.validation import ConfigError
 
 KNOWN = ("crop", "flip", "rand_augment", "random_erasing", "label_smoothing", "mixup", "cutmix")
 

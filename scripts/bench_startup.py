@@ -23,12 +23,12 @@ IMPORTS = {  # item -> packages; what these import beside each other is theirs
     "import minuteloop": ["minuteloop"],
 }
 CALLS = {  # module -> function -> item
-    "minuteloop.run": {"train": "other", "measure_rate": "calibrate"},
-    "minuteloop.host": {"resolve_auto": "other"},
+    "minuteloop.training.run": {"train": "other", "measure_rate": "calibrate"},
+    "minuteloop.hardware": {"resolve_auto": "other"},
     "minuteloop.data.cifar": {"load": "data"},
     "minuteloop.nets.net": {"build_net": "net"},
-    "minuteloop.nets.cost": {"count": "net"},
-    "minuteloop.loggers": {"start_wandb": "wandb init"},
+    "minuteloop.nets.flops": {"count": "net"},
+    "minuteloop.records.wandb_logger": {"start_wandb": "wandb init"},
 }
 ITEMS = ["interpreter", "compose and check", *IMPORTS, "data", "net", "wandb init", "calibrate", "first step", "other"]
 
@@ -110,7 +110,7 @@ class Watch:
             execute(module)
             for function, item in CALLS.get(name, {}).items():
                 setattr(module, function, self.ledger.on(item, getattr(module, function)))
-            if name == "minuteloop.clock":
+            if name == "minuteloop.training.timing":
                 self.end_after_a_step(module.Clock)
 
         spec.loader.exec_module = exec_module
@@ -138,7 +138,7 @@ def child() -> None:
     ledger.book()
     ledger.entered = ["other"]
     sys.meta_path.insert(0, Watch(ledger))
-    from minuteloop import command
+    from minuteloop import cli as command
 
     ledger.on("compose and check", command.main)()
 

@@ -12,17 +12,17 @@ import torch
 from bench_rounds import alternate, now, spread, times
 from torch import nn
 
-from minuteloop import build
+from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
-from minuteloop.data.loader import DeviceLoader
-from minuteloop.data.module import CIFARData
-from minuteloop.module import Classifier, reseed
-from minuteloop.nets import ops
+from minuteloop.data.datamodule import CIFARDataModule
+from minuteloop.data.device_loader import DeviceLoader
+from minuteloop.nets import layers as ops
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
-from minuteloop.plan import make_plan
-from minuteloop.run import make_trainer, quiet_lightning
 from minuteloop.schema import Config
+from minuteloop.training.classifier import Classifier, reseed
+from minuteloop.training.plan import make_plan
+from minuteloop.training.run import make_trainer, quiet_lightning
 
 STOCK = {  # what torch has for our forms
     ops.DepthwiseConv: nn.Conv2d.forward,
@@ -40,8 +40,8 @@ class Bench:
         quiet_lightning()
         self.config, self.steps, self.device = config, steps, torch.device(config.device)
         self.images = load(config.data.name, config.data.root)
-        self.data = CIFARData(self.images, config.recipe.batch_size, config.data.holdout)
-        self.ingredients = build.ingredients(config.recipe)
+        self.data = CIFARDataModule(self.images, config.recipe.batch_size, config.data.holdout)
+        self.ingredients = instantiate.ingredients(config.recipe)
         rule, train_images = self.ingredients.optimizer.auto_lr, len(self.data.train_indices)
         self.plan = make_plan(f"{WARM + steps}steps", config.recipe, rule, train_images)
         self.net = build_net(resolve(config.arch, config.size, 32, len(self.images.classes)))

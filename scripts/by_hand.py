@@ -14,16 +14,20 @@ import sys
 import torch
 from bench_rounds import now
 
-from minuteloop import build, host
+from minuteloop import hardware
+from minuteloop.config import instantiate
+from minuteloop.config.compose import IMAGE_SIZE, compose
 from minuteloop.data.cifar import load
-from minuteloop.data.loader import DeviceLoader
-from minuteloop.data.module import CIFARData
-from minuteloop.module import Classifier, reseed
+from minuteloop.data.datamodule import CIFARDataModule
+from minuteloop.data.device_loader import DeviceLoader
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
-from minuteloop.plan import make_plan
-from minuteloop.recipe.freeze import Freeze
-from minuteloop.schema import Config, ConfigError
+from minuteloop.recipe.callbacks.freeze import Freeze
+from minuteloop.records import environment
+from minuteloop.schema import Config
+from minuteloop.training.classifier import Classifier, reseed
+from minuteloop.training.plan import make_plan
+from minuteloop.validation import ConfigError
 
 TEST_BATCH = 2000
 
@@ -35,11 +39,11 @@ def run(config: Config) -> dict:
     if config.recipe.progressive is not None:
         raise ConfigError("recipe.progressive: a loop by hand has no phases")
     device, bf16 = torch.device(config.device), config.precision == "bf16"
-    images, ingredients = load(config.data.name, config.data.root), build.ingredients(config.recipe)
-    data = CIFARData(images, config.recipe.batch_size, config.data.holdout, config.seed)
+    images, ingredients = load(config.data.name, config.data.root), instantiate.ingredients(config.recipe)
+    data = CIFARDataModule(images, config.recipe.batch_size, config.data.holdout, config.seed)
     plan = make_plan(config.budget, config.recipe, ingredients.optimizer.auto_lr, len(data.train_indices))
     torch.manual_seed(config.seed)
-    net = build_net(resolve(config.arch, config.size, build.IMAGE_SIZE, len(images.classes)))
+    net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, len(images.classes)))
     net.init_from(data.first_training_images(5000))
     if config.compile:
         net.compile()
@@ -49,7 +53,7 @@ def run(config: Config) -> dict:
     made = module.configure_optimizers()
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     freezes = [callback for callback in ingredients.callbacks if isinstance(callback, Freeze)]
-    frozen = [(parameter, freeze.share) for freeze in freezes for parameter in freeze.parameters(net)]
+    frozen = [(parameter, freeze.fraction) for freeze in freezes for parameter in freeze.parameters(net)]
     tensors = [torch.from_numpy(array).to(device) for array in (images.train_images, images.train_labels)]
     step, uncounted = 0, int(config.compile)  # the first step of a compiled net compiles it
     loader = DeviceLoader(
@@ -66,8 +70,8 @@ def run(config: Config) -> dict:
         for batch in loader:
             if step == uncounted:
                 begin = now(device)
-            for parameter, share in frozen:
-                parameter.requires_grad_(step / plan.steps < share)
+            for parameter, fraction in frozen:
+                parameter.requires_grad_(step / plan.steps < fraction)
             reseed(config.seed, step)
             inputs, targets = module.finish(*batch)
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
@@ -95,13 +99,13 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as train.py takes them")
     args = parser.parse_args()
     try:
-        config = build.compose(args.overrides)
-        host.prepare()
-        config = host.resolve_auto(config)
+        config = compose(args.overrides)
+        hardware.keep_freed_memory()
+        config = hardware.resolve_auto(config)
         row = {"arm": "by hand", "seed": config.seed, **run(config), "overrides": args.overrides}
     except ConfigError as error:
         sys.exit(f"error: {error}")
-    print(json.dumps(row | {"host": host.describe(config.device), "versions": host.versions()}))
+    print(json.dumps(row | {"host": environment.describe_host(config.device), "versions": environment.versions()}))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import argparse
 import json
 import sys
 
-from minuteloop.build import IMAGE_SIZE, compose
-from minuteloop.nets.explain import explain, text
-from minuteloop.schema import ConfigError
+from minuteloop.config.compose import IMAGE_SIZE, compose
+from minuteloop.nets.summary import explain, text
+from minuteloop.validation import ConfigError
 
 
 def main() -> None:
@@ -36,18 +36,18 @@ def main() -> None:
 
 def measured(config, image_size: int, num_classes: int) -> dict:
     """images/s of forward and backward, and what they were measured with."""
-    from minuteloop import host
+    from minuteloop import hardware
 
-    host.prepare()
-    config = host.resolve_auto(config)
+    hardware.keep_freed_memory()
+    config = hardware.resolve_auto(config)
     from minuteloop.nets.blueprint import resolve
-    from minuteloop.nets.speed import measure
+    from minuteloop.nets.throughput import measure
 
     blueprint, size = resolve(config.arch, config.size, image_size, num_classes), config.recipe.batch_size
     rate = measure(blueprint, size, config.device, config.precision == "bf16", config.channels_last, passes=20)
     return {
         "images_per_second": rate,
-        "peak_memory_bytes": host.peak_memory(config.device),
+        "peak_memory_bytes": hardware.peak_memory(config.device),
         "batch_size": size,
         "precision": config.precision,
         "threads": config.threads,

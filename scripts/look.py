@@ -9,7 +9,7 @@ The filters of a space-to-depth stem are shown on the pixel grid, each as wide a
 import argparse
 import sys
 
-from minuteloop.schema import ConfigError
+from minuteloop.validation import ConfigError
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=list(range(6)), help="places in the test set")
     args = parser.parse_args()
     try:
-        from minuteloop.look import look
+        from minuteloop.trained.feature_maps import look
 
         for path in look(args.run, args.images):
             print(path)

@@ -5,9 +5,10 @@ python scripts/table.py
 
 from pathlib import Path
 
-from minuteloop.build import CONF
-from minuteloop.study import pages
-from minuteloop.study.table import updated
+import docs_pages as pages
+from results_table import updated
+
+from minuteloop.config.compose import CONF
 
 ROOT = Path(__file__).parents[1]
 

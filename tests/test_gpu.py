@@ -8,14 +8,16 @@ import pytorch_lightning as pl
 import torch
 
 import minuteloop
-from minuteloop import build, host
+from minuteloop import hardware
+from minuteloop.config import instantiate
+from minuteloop.config.compose import compose
 from minuteloop.data.cifar import load
-from minuteloop.data.module import CIFARData
-from minuteloop.module import LOG_EVERY, Classifier, reseed
+from minuteloop.data.datamodule import CIFARDataModule
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
-from minuteloop.plan import make_plan
-from minuteloop.run import make_trainer
+from minuteloop.training.classifier import LOG_EVERY, Classifier, reseed
+from minuteloop.training.plan import make_plan
+from minuteloop.training.run import make_trainer
 
 pytestmark = pytest.mark.gpu
 OPTIONS = ["data=sample", "logger=none", "device=cuda", "evaluations=1"]
@@ -32,9 +34,9 @@ def strict():
 def made(*overrides):
     """Config, classifier and data for STEPS steps at full strength, all of one epoch of 50."""
     options = [*OPTIONS, "recipe.strength=1", "recipe.batch_size=32", f"budget={STEPS}steps", *overrides]
-    config = host.resolve_auto(build.compose(options))
-    images, ingredients = load("sample"), build.ingredients(config.recipe)
-    data = CIFARData(images, config.recipe.batch_size, config.data.holdout)
+    config = hardware.resolve_auto(compose(options))
+    images, ingredients = load("sample"), instantiate.ingredients(config.recipe)
+    data = CIFARDataModule(images, config.recipe.batch_size, config.data.holdout)
     plan = make_plan(config.budget, config.recipe, ingredients.optimizer.auto_lr, len(data.train_indices))
     torch.manual_seed(0)
     net = build_net(resolve(config.arch, config.size, 32, 10))

@@ -9,13 +9,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import docs_pages as pages
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from results_table import BEGIN, END, updated
 
 from minuteloop import compose
-from minuteloop.study import pages
-from minuteloop.study.table import BEGIN, END, updated
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -113,7 +113,7 @@ def test_the_table_is_made_from_records(tmp_path):
             "config": {"seed": seed},
             "code": {"commit": "abc", "dirty": False},
             "host": {"cpu": "Z80", "threads": 2},
-            "metrics": {"test/acc": accuracy, "test/acc_views": accuracy + 0.1},
+            "metrics": {"test/acc": accuracy, "test/acc_tta": accuracy + 0.1},
             "seconds": {"train": 60.0},
             "cost": {"images_per_second": 1234.4, "params": 10_000, "macs": 2_500_000},
         }
@@ -192,7 +192,9 @@ def test_the_wheel_carries_the_configs(tmp_path):
         assert f"minuteloop/{file.relative_to(ROOT)}" in inside
     assert "minuteloop/data/sample/train.webp" in inside
     # it composes from there, with no checkout at hand
-    code = "from minuteloop import compose; from minuteloop.build import CONF; print(CONF, compose().arch.name)"
+    code = (
+        "from minuteloop import compose; from minuteloop.config.compose import CONF; print(CONF, compose().arch.name)"
+    )
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path / "site")}

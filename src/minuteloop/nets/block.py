@@ -13,7 +13,8 @@ from minuteloop.nets.program import (
     parse,
     spell,
 )
-from minuteloop.schema import Block, ConfigError
+from minuteloop.schema import Block
+from minuteloop.validation import ConfigError
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from minuteloop.nets.block import BlockPlan, resolve_block
 from minuteloop.nets.program import Program, channels_out, drop, grid_out, parse, spell
-from minuteloop.schema import Arch, Block, ConfigError, Head, Size, check, nearest
+from minuteloop.schema import Arch, Block, Head, Size
+from minuteloop.validation import ConfigError, check, did_you_mean
 
 if TYPE_CHECKING:
-    from minuteloop.nets.timm_net import TimmPlan
+    from minuteloop.nets.timm_adapter import TimmPlan
 
 # stem.kind -> program; a key with a stride is for that stride only
 STEMS = {
@@ -123,7 +124,7 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> Bluepr
     a timm_net.TimmPlan.
     """
     if arch.timm is not None:
-        from minuteloop.nets.timm_net import resolve_timm  # torch and timm take seconds to import
+        from minuteloop.nets.timm_adapter import resolve_timm  # torch and timm take seconds to import
 
         return resolve_timm(arch, size, image_size, num_classes)
     table, count = arch.stages, len(arch.stages.widths)
@@ -199,7 +200,7 @@ def _stem(kind: str, stride: int, block: Block) -> str:
     """The stem's program: `kind` is one, or a word of STEMS. Raises ConfigError."""
     words = [word for word in STEMS if isinstance(word, str)]
     if re.fullmatch("[a-z_]+", kind) and kind not in words:
-        raise ConfigError(f"arch.stem.kind={kind}, neither a word nor a program{nearest(kind, words)}")
+        raise ConfigError(f"arch.stem.kind={kind}, neither a word nor a program{did_you_mean(kind, words)}")
     tokens = (STEMS.get((kind, stride)) or STEMS.get(kind, kind)).split()
     if block.order == "pre" and kind in words:  # ends bare: the first block begins with norm and act
         last = max(i for i, token in enumerate(tokens) if ":" in token)
@@ -213,7 +214,7 @@ def _check_early(early: dict) -> None:
     knobs = [knob.name for knob in fields(Block)]
     for key in early:
         if key not in knobs:
-            raise ConfigError(f"arch.early.{key}: block has no such knob{nearest(key, knobs)}")
+            raise ConfigError(f"arch.early.{key}: block has no such knob{did_you_mean(key, knobs)}")
     check(Block(**early), "arch.early.")
 
 

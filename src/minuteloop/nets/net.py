@@ -6,10 +6,10 @@ from minuteloop.nets.attention import Positions
 from minuteloop.nets.block import BlockPlan
 from minuteloop.nets.blueprint import Blueprint, StagePlan
 from minuteloop.nets.init import initialise, zero_last
-from minuteloop.nets.ops import DropPath, LayerScale, Whitening, build
+from minuteloop.nets.layers import DropPath, LayerScale, Whitening, build
 from minuteloop.nets.program import channels_out
-from minuteloop.nets.timm_net import TimmNet, TimmPlan
-from minuteloop.schema import ConfigError
+from minuteloop.nets.timm_adapter import TimmNet, TimmPlan
+from minuteloop.validation import ConfigError
 
 
 class Block(nn.Module):

@@ -21,7 +21,8 @@ import math
 import re
 from dataclasses import dataclass, replace
 
-from minuteloop.schema import Block, ConfigError, nearest
+from minuteloop.schema import Block
+from minuteloop.validation import ConfigError, did_you_mean
 
 NORM_TOKENS = ("bn", "ln", "gn", "evob", "evos", "evolinb", "evolins")
 ACT_TOKENS = ("relu", "gelu", "silu", "relu6", "leaky")
@@ -160,7 +161,9 @@ def parse(program: str, block: Block, c: int, w: int, stride: int | None = None)
         match = _TOKEN.fullmatch(token)
         name = match["name"] if match else token
         if name not in TOKENS:
-            raise ConfigError(f"unknown token {token} in program '{program}'{nearest(name, [*TOKENS, 'norm', 'act'])}")
+            raise ConfigError(
+                f"unknown token {token} in program '{program}'{did_you_mean(name, [*TOKENS, 'norm', 'act'])}"
+            )
         given = {key: match[key] for key in ("kernel", "groups", "stride", "channels") if match[key] is not None}
         if not set(given) <= set(TOKENS[name]) or ("kernel" in TOKENS[name]) != ("kernel" in given):
             takes = ", ".join(TOKENS[name]) or "no arguments"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minuteloop.schema import number
+from minuteloop.validation import integer, number
 
 
 @dataclass
@@ -17,10 +17,10 @@ class Progressive:
     Pixels that change for several batches in one go have the strength of the first of them.
     """
 
-    phases: int = number(4, 1, 100, "a whole number of at least 1", whole=True)
+    phases: int = integer(4, 1, 100, "a whole number of at least 1")
     smallest: float = number(0.5, 0.1, 1, "a share of the side")
     weakest: float = number(0.333333, 0, 1, "a share of the strength")
-    multiple: int = number(4, 1, 64, "a number of pixels", whole=True)
+    multiple: int = integer(4, 1, 64, "a number of pixels")
 
     @property
     def starts(self) -> list[float]:

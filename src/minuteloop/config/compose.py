@@ -1,0 +1,159 @@
+"""Compose a config with Hydra and check what was composed. The command line and Python both come through here."""
+
+import dataclasses
+import inspect
+import secrets
+import sys
+from pathlib import Path
+
+import hydra
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from minuteloop.config.composed_files import Files, replace_slots
+from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
+from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.steps import check_steps, replaced_steps
+from minuteloop.schema import TRAIN_IMAGES, Config
+from minuteloop.validation import ConfigError, check
+
+# a wheel carries conf/ and recipes/ inside the package, a checkout beside src/
+PACKAGE = Path(__file__).parents[1]
+CONF, RECIPES = (
+    next(folder for folder in (PACKAGE / name, PACKAGE.parents[1] / name) if folder.is_dir())
+    for name in ("conf", "recipes")
+)
+IMAGE_SIZE = 32  # pixels, of every dataset
+
+# Hydra 1.4 has no version_base and takes a list of what a config may call; its OmegaConf renames a function
+HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
+register_resolver = OmegaConf.register_resolver if HYDRA_1_4 else OmegaConf.register_new_resolver
+
+ConfigStore.instance().store(name="schema", node=Config)
+register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
+
+
+class NamedRuns(SearchPathPlugin):
+    """Lets `-cn NAME` find the named runs of recipes/ wherever the command is typed."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append recipes/ to Hydra's search path."""
+        search_path.append("minuteloop", f"file://{RECIPES}")
+
+
+Plugins.instance().register(NamedRuns)
+
+
+def compose(
+    overrides: list[str] | tuple[str, ...] = (),
+    config_name: str = "config",
+    config_dir: str = "",
+    image_size: int = IMAGE_SIZE,
+) -> Config:
+    """Return the checked config for command-line `overrides`.
+
+    `config_dir` is what `-cd` is on the command line: a folder searched beside conf/, whose classes can be imported.
+    The arch is checked for images of `image_size` pixels.
+
+    Raises:
+        ConfigError: if the config is not valid.
+    """
+    return compose_with_hydra(overrides, config_name, config_dir, image_size)[0]
+
+
+def compose_with_hydra(
+    overrides: list[str] | tuple[str, ...],
+    config_name: str = "config",
+    config_dir: str = "",
+    image_size: int = IMAGE_SIZE,
+) -> tuple[Config, DictConfig]:
+    """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
+    if not HYDRA_1_4:
+        version.setbase("1.3")
+    search_path = create_config_search_path(str(CONF))
+    if config_dir:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"config_dir={config_dir}: no such folder")
+        search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
+    previous = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        Hydra.create_main_hydra2("train", search_path)
+        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
+        settings = cfg.hydra
+        OmegaConf.resolve(settings.run)
+        return checked(without_hydra(cfg), settings, image_size), settings
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        raise ConfigError(one_line(error, CONF, overrides)) from error
+    finally:
+        GlobalHydra.instance().hydra = previous
+
+
+def typed(content: dict) -> Config:
+    """Return the config that a record holds. Raises ConfigError for a record of another version."""
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), content))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"config of the record: {one_line(error, CONF)}") from error
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """Return a composed config without Hydra's own node."""
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+
+
+def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
+    """Return the typed config after all checks: key rules, ingredients, and steps that hold and change something.
+
+    `settings` is Hydra's own config. Raises ConfigError.
+    """
+    reject_hidden_config(settings, CONF)
+    _make_user_folders_importable(settings)
+    cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
+    OmegaConf.set_struct(cfg, False)  # set by Hydra's command line, but not by its compose
+    files = Files(settings)
+    replace_slots(cfg, files)
+    config = OmegaConf.to_object(cfg)
+    check(config)
+    for where, node in ingredient_nodes(config.recipe):
+        ingredient(node, where)
+    _check_sizes(config)
+    replaced = replaced_steps(cfg, files)
+    applied = {step: source for step, source in config.arch.applied.items() if step not in replaced}
+    config = dataclasses.replace(config, arch=dataclasses.replace(config.arch, applied=applied, replaced=replaced))
+    check_steps(cfg, config, files, image_size)
+    return config
+
+
+def _check_sizes(config: Config) -> None:
+    """Raise ConfigError where batch, repeats and holdout do not fit the dataset."""
+    recipe, data = config.recipe, config.data
+    if recipe.repeats > recipe.batch_size:
+        raise ConfigError(f"recipe.repeats={recipe.repeats}: must be <= recipe.batch_size={recipe.batch_size}")
+    total = TRAIN_IMAGES[data.name]
+    if data.holdout >= total:
+        raise ConfigError(f"data.holdout={data.holdout}: must be < {total}, the training images of {data.name}")
+    if recipe.batch_size > total - data.holdout:
+        left = f"the training images of {data.name} without data.holdout"
+        raise ConfigError(f"recipe.batch_size={recipe.batch_size}: must be <= {total - data.holdout}, {left}")
+
+
+def _make_user_folders_importable(settings: DictConfig) -> None:
+    """Add a folder given with -cd to sys.path; raise ConfigError where conf/ would hide one of its files."""
+    for source in settings.runtime.config_sources:
+        if source.provider == "command-line":
+            if source.path not in sys.path:
+                sys.path.append(source.path)
+            for file in Path(source.path).glob("*/*.yaml"):
+                if (CONF / file.parent.name / file.name).exists():
+                    raise ConfigError(f"{file}: conf/ has a file of this name, which Hydra finds first; rename yours")

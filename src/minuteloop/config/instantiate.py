@@ -1,0 +1,95 @@
+"""Ingredients of a recipe: from config nodes (`_target_` and fields) to checked dataclass instances."""
+
+import dataclasses
+import importlib
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from minuteloop.recipe.ingredients import STAGES, Ingredients
+from minuteloop.schema import Recipe
+from minuteloop.validation import ConfigError, check, did_you_mean
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def ingredient_nodes(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+    """Yield (key, node) of every ingredient of `recipe`, without those switched off with null."""
+    for key in ("optimizer", "schedule", "loss"):
+        yield f"recipe.{key}", getattr(recipe, key)
+    for key in ("tta", "progressive"):
+        if getattr(recipe, key) is not None:
+            yield f"recipe.{key}", getattr(recipe, key)
+    for key in ("batch", "regularizers", "callbacks"):
+        for name, node in getattr(recipe, key).items():
+            if node is not None:
+                yield f"recipe.{key}.{name}", node
+
+
+def ingredient(node: Any, where: str) -> Any:
+    """Return the dataclass instance that `node`, the value of the key `where`, describes.
+
+    Raises:
+        ConfigError: naming the key and the closest field.
+    """
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ConfigError(f"{where}={node}: must be a mapping with _target_ and the fields of the ingredient")
+    cls = _import(node["_target_"], where)
+    fields = {spec.name for spec in dataclasses.fields(cls)}
+    values = {key: value for key, value in node.items() if key != "_target_"}
+    for key in sorted(values.keys() - fields):
+        raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{did_you_mean(key, sorted(fields))}")
+    try:
+        instance = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}.{error}") from error
+    except Exception as error:  # raised by a user's __post_init__
+        raise ConfigError(f"{where}: {_describe(error)}") from error
+    check(instance, where + ".")
+    if where.startswith("recipe.batch.") and getattr(instance, "stage", None) not in STAGES:
+        raise ConfigError(f"{where}: {cls.__name__}.stage must be one of {', '.join(STAGES)}")
+    return instance
+
+
+def ingredients(recipe: Recipe) -> Ingredients:
+    """Return the ingredients of a checked recipe."""
+    instances = {where: ingredient(node, where) for where, node in ingredient_nodes(recipe)}
+
+    def group(name: str) -> tuple:
+        return tuple(value for where, value in instances.items() if where.startswith(f"recipe.{name}."))
+
+    return Ingredients(
+        optimizer=instances["recipe.optimizer"],
+        schedule=instances["recipe.schedule"],
+        loss=instances["recipe.loss"],
+        transforms=group("batch"),
+        regularizers=group("regularizers"),
+        callbacks=group("callbacks"),
+        tta=instances.get("recipe.tta"),
+        progressive=instances.get("recipe.progressive"),
+    )
+
+
+def _import(target: str, where: str) -> type:
+    module, _, name = str(target).rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except Exception as error:  # a user's file can raise anything
+        raise ConfigError(f"{where}._target_={target}: cannot be imported ({_describe(error)})") from error
+    if not (isinstance(cls, type) and dataclasses.is_dataclass(cls)):
+        raise ConfigError(f"{where}._target_={target}: must be a dataclass, so that its fields can be checked")
+    return cls
+
+
+def _describe(error: Exception) -> str:
+    """Return the error in one line, with the file and line of the user's code that raised it."""
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    is_ours = last.filename.startswith((str(PACKAGE), "<frozen", importlib.__file__))
+    return text if is_ours else f"{text}; {last.filename}, line {last.lineno}"

@@ -1,0 +1,247 @@
+"""The official CIFAR files: the binary layout (records), the python layout (pickles) and the archives of both.
+
+A record is one image of the binary layout: its label bytes (CIFAR-100 has coarse, fine), then 3,072 bytes of pixels,
+a red, a green and a blue plane of 32x32. Whatever is read becomes records and is checked as records.
+Source: https://www.cs.toronto.edu/~kriz/cifar.html
+"""
+
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import tarfile
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minuteloop.validation import ConfigError
+
+PIXELS = 3 * 32 * 32  # bytes
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One file of images: `name` in the python layout, `name`.bin in the binary layout."""
+
+    name: str
+    images: int
+    sha256: str = ""  # of its records
+    md5: str = ""  # of the python file
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published .tar.gz of one layout."""
+
+    layout: str
+    size: int  # bytes
+    md5: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is published about a dataset, as data."""
+
+    name: str
+    classes: tuple[str, ...]
+    labels: tuple[bytes, ...]  # keys in the pickles, in a record's order; the last one is the class
+    mean: tuple[float, float, float]  # of the training pixels as fractions, R G B
+    std: tuple[float, float, float]
+    train: tuple[Batch, ...]
+    test: tuple[Batch, ...]
+    folders: dict[str, str]  # layout -> folder inside its archive
+    class_file: str  # the class names in the binary layout
+    archives: dict[str, Archive]  # by file name
+
+
+CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+CIFAR100_CLASSES = """
+    apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+    caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant
+    flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man
+    maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree
+    plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
+    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout
+    tulip turtle wardrobe whale willow_tree wolf woman worm
+"""
+
+CIFAR10 = Dataset(
+    name="cifar10",
+    classes=tuple(CIFAR10_CLASSES.split()),
+    labels=(b"labels",),
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    train=(
+        Batch("data_batch_1", 10_000, "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"),
+        Batch("data_batch_2", 10_000, "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"),
+        Batch("data_batch_3", 10_000, "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"),
+        Batch("data_batch_4", 10_000, "014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"),
+        Batch("data_batch_5", 10_000, "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"),
+    ),
+    test=(Batch("test_batch", 10_000, "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"),),
+    folders={"binary": "cifar-10-batches-bin", "python": "cifar-10-batches-py"},
+    class_file="batches.meta.txt",
+    archives={
+        "cifar-10-binary.tar.gz": Archive("binary", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530"),
+        "cifar-10-python.tar.gz": Archive("python", 170_498_071, "c58f30108f718f92721af3b95e74349a"),
+    },
+)
+
+CIFAR100 = Dataset(
+    name="cifar100",
+    classes=tuple(CIFAR100_CLASSES.split()),
+    labels=(b"coarse_labels", b"fine_labels"),
+    mean=(0.5071, 0.4867, 0.4408),
+    std=(0.2675, 0.2565, 0.2761),
+    # MD5: torchvision/datasets/cifar.py
+    train=(Batch("train", 50_000, md5="16019d7e3df5f24257cddd939b257f8d"),),
+    test=(Batch("test", 10_000, md5="f0ef6b0ae62326f3e7ffdfab6717acfc"),),
+    folders={"binary": "cifar-100-binary", "python": "cifar-100-python"},
+    class_file="fine_label_names.txt",
+    archives={
+        "cifar-100-binary.tar.gz": Archive("binary", 168_513_733, "03b5dce01913d631647c71ecec9e9cb8"),
+        "cifar-100-python.tar.gz": Archive("python", 169_001_437, "eb9058c3a382ffc7106e4002c42a8d85"),
+    },
+)
+
+Records = dict[str, np.ndarray]  # batch name -> uint8 [N, label bytes + PIXELS]
+
+
+def find(dataset: Dataset, root: Path) -> Records | None:
+    """Records from the first of: `root` as an archive; a folder of either layout, under its usual name in `root` or
+    `root` itself; an archive in `root`. None where there is nothing of `dataset`; ConfigError where it is damaged."""
+    if root.is_file():
+        return read_archive(dataset, root)
+    for layout, usual in dataset.folders.items():
+        for folder in (root / usual, root):
+            if any((folder / _file(batch, layout)).is_file() for batch in dataset.train + dataset.test):
+                return read_folder(dataset, folder, layout)
+    for name in dataset.archives:
+        if (root / name).is_file():
+            return read_archive(dataset, root / name)
+    return None
+
+
+def read_folder(dataset: Dataset, folder: Path, layout: str) -> Records:
+    """Records of a folder in `layout` (binary | python). Raises ConfigError naming a missing or damaged file."""
+    return decode(dataset, layout, lambda file: (folder / file).read_bytes(), folder)
+
+
+def read_archive(dataset: Dataset, path: Path) -> Records:
+    """Records straight out of an official .tar.gz, known by its MD5; nothing is extracted. Raises ConfigError."""
+    digest = md5(path)
+    archive = next((archive for archive in dataset.archives.values() if archive.md5 == digest), None)
+    if archive is None:
+        raise ConfigError(f"{path}: not an official {dataset.name} archive (MD5 {digest}); delete it or set data.root")
+    wanted = {
+        f"{dataset.folders[archive.layout]}/{_file(batch, archive.layout)}" for batch in dataset.train + dataset.test
+    }
+    files = {}
+    try:
+        with tarfile.open(path, "r:gz") as tar:
+            for member in tar:
+                if member.name in wanted and member.isreg():
+                    files[Path(member.name).name] = tar.extractfile(member).read()
+    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+        raise ConfigError(f"{path}: damaged ({error}); delete it or set data.root") from error
+    return decode(dataset, archive.layout, files.__getitem__, path)
+
+
+def decode(dataset: Dataset, layout: str, read: Callable[[str], bytes], where: Path) -> Records:
+    """Checked records of every batch; `read(file name)` gives the bytes of one file in `layout`, from any thread.
+
+    Raises ConfigError naming the file under `where` that is missing, has a wrong length or digest, or is not what
+    the layout says, and when the classes are not equally frequent in training and test images.
+    """
+    width = len(dataset.labels) + PIXELS
+
+    def records(batch: Batch) -> np.ndarray:
+        file = _file(batch, layout)
+
+        def damaged(what: object) -> ConfigError:
+            again = f"delete the {dataset.name} files there to have them downloaded again, or set data.root"
+            return ConfigError(f"{where}/{file}: damaged ({what}); {again}")
+
+        try:
+            raw = read(file)
+        except (OSError, KeyError) as error:
+            raise damaged(getattr(error, "strerror", None) or "missing") from error
+        if layout == "python":
+            if batch.md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != batch.md5:
+                raise damaged("wrong MD5")
+            try:
+                raw = _unpickled(raw, dataset.labels)
+            except Exception as error:  # a hostile pickle can raise anything
+                raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
+        if len(raw) != batch.images * width:
+            raise damaged(f"{len(raw):,} bytes of records instead of {batch.images * width:,}")
+        if batch.sha256 and hashlib.sha256(raw).hexdigest() != batch.sha256:
+            raise damaged("wrong SHA-256")
+        return np.frombuffer(raw, np.uint8).reshape(batch.images, width)
+
+    batches = dataset.train + dataset.test
+    with ThreadPoolExecutor() as pool:
+        result = dict(zip((batch.name for batch in batches), pool.map(records, batches), strict=True))
+    for part in (dataset.train, dataset.test):
+        labels = np.concatenate([result[batch.name][:, len(dataset.labels) - 1] for batch in part])
+        counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+        if counts != [len(labels) // len(dataset.classes)] * len(dataset.classes):
+            raise ConfigError(f"{where}: damaged (classes are not equally frequent); delete it or set data.root")
+    return result
+
+
+def write_folder(dataset: Dataset, records: Records, folder: Path) -> None:
+    """Write the binary layout: whole and on disk, or not at all. One process at a time. Raises OSError."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    files = {f"{name}.bin": rows.tobytes() for name, rows in records.items()}
+    files[dataset.class_file] = "".join(f"{name}\n" for name in dataset.classes).encode()
+    for name, content in files.items():
+        with open(part / name, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(part, folder)
+
+
+def md5(path: Path) -> str:
+    """Hexadecimal MD5 of a file. It identifies the official archives, as they are published; it does not secure."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _file(batch: Batch, layout: str) -> str:
+    return batch.name + (".bin" if layout == "binary" else "")
+
+
+class _Described:
+    """Stands in for a numpy array or dtype in a pickle: keeps what the pickle says of it and calls nothing."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module, name):
+        # not numpy's own classes: np.ndarray(shape, "O", buffer) would let a pickle forge pointers
+        if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}:
+            return _Described
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickled(raw: bytes, keys: tuple[bytes, ...]) -> bytes:
+    """The records of one file of the python layout, as bytes."""
+    content = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+    _, shape, _, fortran, pixels = content[b"data"].state
+    pixels = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
+    labels = [np.array(content[key], np.uint8)[:, None] for key in keys]
+    return np.concatenate([*labels, pixels], axis=1).tobytes()

@@ -1,0 +1,56 @@
+"""The time budget: measure the steady rate, then freeze a number of steps that fits. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minuteloop.schema import Recipe, parse_budget
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is frozen before the first step; training takes exactly `steps` steps."""
+
+    steps: int
+    batch_size: int  # images
+    epochs: float  # passes over the training images
+    strength: float  # in [0, 1], see schema.Recipe
+    lr: float  # peak
+    weight_decay: float
+    seconds_asked: float | None  # None where the budget is a number of steps or epochs
+
+
+def make_plan(
+    budget: str,
+    recipe: Recipe,
+    auto_lr: Callable[[int, float], float],
+    train_images: int,
+    steps_per_second: float = 0.0,
+) -> Plan:
+    """Freezes a plan. `steps_per_second` is needed only for a budget of time; `auto_lr(batch size, epochs)` is the
+    optimizer's rule."""
+    amount, unit = parse_budget(budget)
+    steps_per_epoch = max(train_images // recipe.batch_size, 1)
+    per_unit = {"s": steps_per_second, "ep": steps_per_epoch, "steps": 1}[unit]
+    steps = max(round(amount * per_unit), 1)
+    epochs = steps * recipe.batch_size / train_images
+    return Plan(
+        steps=steps,
+        batch_size=recipe.batch_size,
+        epochs=epochs,
+        strength=auto_strength(epochs) if recipe.strength == "auto" else float(recipe.strength),
+        lr=auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
+        weight_decay=recipe.weight_decay,
+        seconds_asked=amount if unit == "s" else None,
+    )
+
+
+def auto_strength(epochs: float) -> float:
+    """0 up to 30 epochs, 1 from 300 on, linear in the logarithm between, in steps of 0.05.
+
+    On CIFAR-10's validation split (ConvNeXt at size=pico, recipe=deit, one run each) strength 0.2 cost 3.7 points at 3
+    epochs, and 0.25 cost 3.4 at 10 and 3.0 at 30.
+    """
+    return round(20 * min(max(math.log10(epochs / 30), 0.0), 1.0)) / 20

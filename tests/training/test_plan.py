@@ -1,0 +1,66 @@
+"""Budgets, plans and the strength curve, in closed form."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minuteloop.schema import Recipe, parse_budget
+from minuteloop.training.plan import auto_strength, make_plan
+
+
+@pytest.mark.parametrize(
+    ("budget", "parsed"),
+    [
+        ("60s", (60, "s")),
+        ("1.5min", (90, "s")),
+        ("1h", (3600, "s")),
+        ("200ep", (200, "ep")),
+        ("5000steps", (5000, "steps")),
+    ],
+)
+def test_budget_is_read_with_its_unit(budget, parsed):
+    assert parse_budget(budget) == parsed
+
+
+def plan(budget, rate=0.0, images=45_000, **recipe):
+    return make_plan(budget, Recipe(batch_size=128, **recipe), lambda batch, epochs: batch / epochs, images, rate)
+
+
+def test_time_becomes_the_steps_that_fit():
+    frozen = plan("60s", rate=20.5)
+    assert frozen.steps == 1230 and frozen.seconds_asked == 60
+    assert frozen.epochs == pytest.approx(1230 * 128 / 45_000)
+
+
+def test_epochs_are_whole_passes_of_whole_batches():
+    assert plan("3ep").steps == 3 * (45_000 // 128)
+    assert plan("3ep").seconds_asked is None
+
+
+def test_the_same_steps_give_the_same_plan_whatever_was_asked():
+    """So that budget=<N>steps repeats a run that was planned by time."""
+    timed, counted = plan("60s", rate=20.0), plan("1200steps")
+    assert (timed.steps, timed.lr, timed.strength, timed.epochs) == (
+        counted.steps,
+        counted.lr,
+        counted.strength,
+        counted.epochs,
+    )
+
+
+def test_numbers_beat_auto():
+    assert plan("10steps", lr=0.3, strength=0.7).lr == 0.3
+    assert plan("10steps", lr=0.3, strength=0.7).strength == 0.7
+
+
+def test_strength_is_the_papers_from_300_epochs_on():
+    assert auto_strength(300) == auto_strength(1000) == 1
+    assert auto_strength(30 * 10**0.5) == 0.5  # half way between 30 and 300 in the logarithm
+    assert auto_strength(30) == auto_strength(0.1) == 0
+
+
+@given(st.floats(0.01, 2000), st.floats(0.01, 2000))
+def test_strength_grows_with_epochs_in_steps_of_a_twentieth(one, other):
+    low, high = sorted((one, other))
+    assert 0 <= auto_strength(low) <= auto_strength(high) <= 1
+    assert auto_strength(low) * 20 == pytest.approx(round(auto_strength(low) * 20))
