@@ -25,10 +25,10 @@ class ChunkPipeline(Protocol):
 class DeviceLoader:
     """Iterates over (images uint8 [N,3,H,W], labels int64 [N]) on one device, without workers or host copies.
 
-    Training (`seed` is set): each epoch is shuffled by (seed, epoch) and drops its incomplete last batch, so that shapes
-    are static. With `repeats` above 1 a batch contains each of its images that often, and an epoch of the same number of
-    batches covers 1 / repeats of the images (Hoffer 2020). Evaluation: the order of `indices`; the last batch may be
-    smaller.
+    Training (`seed` is set): each epoch is shuffled by (seed, epoch) and drops its incomplete last batch, so that
+    shapes are static. With `repeats` above 1 a batch contains each of its images that often, and an epoch of the same
+    number of batches covers 1 / repeats of the images (Hoffer 2020). Evaluation: the order of `indices`; the last batch
+    may be smaller.
 
     `epoch()` and `batches_done()` are read when iteration starts. A run that resumes within an epoch skips the batches
     done. A `pipeline` maps each chunk before it is cut into batches.
