@@ -225,7 +225,7 @@ class Data:
 class Logger:
     """Where results go besides the run's own files."""
 
-    name: str = choice("wandb", "none", help="W&B (online with a key, else offline), or none")
+    name: str = choice("wandb", "tensorboard", "none", help="W&B (online with a key, else offline), TensorBoard or none")
     project: str = setting("minuteloop", "W&B project")
     group: Any = setting(None, "W&B group; null: the name of the sweep's folder")
     tags: list[str] = setting([], "W&B tags")
@@ -264,6 +264,7 @@ class Config:
         "resume an unfinished run of the same config: true (the newest), or its folder",
     )
     evaluations: int = integer(4, 1, 1000, "evaluations on the validation split during training")
+    trainer: dict[str, Any] = setting({}, "more arguments of Lightning's Trainer: +trainer.profiler=simple")
 
 
 def parse_budget(budget: str) -> tuple[float, str]:

@@ -9,13 +9,13 @@ from minuteloop.validation import ConfigError, integer, number
 
 @dataclass
 class SGD:
-    """SGD with momentum. The automatic learning rate is `lr` per `per_images` images of the batch (Goyal 2017).
+    """SGD with momentum. The automatic learning rate is `lr` per `base_batch_size` images of the batch (Goyal 2017).
 
     Biases and what else does not decay learn at `bias_factor` times the rate (64: Page 2018; Jordan 2024, sec. 3.3).
     """
 
     lr: float = number(0.1, 0, 100, "a learning rate")
-    per_images: int = integer(128, 1, 1_000_000, "a batch size")
+    base_batch_size: int = integer(128, 1, 1_000_000, "a batch size")
     momentum: float = number(0.9, 0, 1, "a share")
     nesterov: bool = True
     bias_factor: float = number(1.0, 0, 1e6, "a factor")
@@ -26,7 +26,7 @@ class SGD:
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:
         """Peak learning rate for a batch size; the planned epochs do not matter."""
-        return self.lr * batch_size / self.per_images
+        return self.lr * batch_size / self.base_batch_size
 
     def __call__(self, groups, lr: float):
         """groups: torch parameter groups with their own weight decay -> torch.optim.Optimizer."""
