@@ -141,7 +141,9 @@ def explain(arguments: list[str] | None = None, program: str = "scripts/explain.
     parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="in pixels (default: %(default)s)")
     parser.add_argument("--num-classes", type=int, default=10, help="outputs of the net (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--measure", action="store_true", help="also measure images/s and memory of forward and backward")
+    parser.add_argument(
+        "--measure", action="store_true", help="also measure images/s and memory of forward and backward"
+    )
     options = parser.parse_intermixed_args(arguments)
     with _quiet_pipe(), exit_on_user_error(CONF, options.overrides):
         config = compose(options.overrides, options.config_name, options.config_dir, image_size=options.image_size)

@@ -225,7 +225,9 @@ class Data:
 class Logger:
     """Where results go besides the run's own files."""
 
-    name: str = choice("wandb", "tensorboard", "none", help="W&B (online with a key, else offline), TensorBoard or none")
+    name: str = choice(
+        "wandb", "tensorboard", "none", help="W&B (online with a key, else offline), TensorBoard or none"
+    )
     project: str = setting("minuteloop", "W&B project")
     group: Any = setting(None, "W&B group; null: the name of the sweep's folder")
     tags: list[str] = setting([], "W&B tags")

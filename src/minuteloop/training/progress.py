@@ -47,7 +47,10 @@ class Progress(pl.Callback):
     def _status(self, trainer) -> str:
         """Return what stands behind the bar; the loss is the one last logged, so that nothing waits for the device."""
         seconds, step = self.clock.now(), trainer.global_step
-        parts = [f"{self._seconds_left(seconds, step):.0f} s left", f"{self._images_per_second(seconds, step):,.0f} img/s"]
+        parts = [
+            f"{self._seconds_left(seconds, step):.0f} s left",
+            f"{self._images_per_second(seconds, step):,.0f} img/s",
+        ]
         if "train/loss" in trainer.callback_metrics:
             parts.append(f"loss {trainer.callback_metrics['train/loss']:.3f}")
         return ", ".join([*parts, self.accuracy] if self.accuracy else parts)

@@ -32,7 +32,9 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
         if key in ours:
             raise ConfigError(f"trainer.{key}={value}: the run sets {key} itself")
         if key not in known:
-            raise ConfigError(f"trainer.{key}={value}: not an argument of Lightning's Trainer{did_you_mean(key, known)}")
+            raise ConfigError(
+                f"trainer.{key}={value}: not an argument of Lightning's Trainer{did_you_mean(key, known)}"
+            )
     return pl.Trainer(**ours, **config.trainer)
 
 
