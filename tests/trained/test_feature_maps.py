@@ -1,6 +1,8 @@
 """Pictures of a trained net's filters and feature maps."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,6 @@ import pytest
 import torch
 
 import minuteloop
-from minuteloop import cli
 from minuteloop.data import cifar
 from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
@@ -16,6 +17,8 @@ from minuteloop.schema import Arch, Size, Stem
 from minuteloop.trained import feature_maps
 from minuteloop.trained.feature_maps import draw_feature_maps, plot_feature_maps, plot_filters, stem_filters
 from minuteloop.validation import ConfigError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +30,9 @@ def run(tmp_path_factory):
     return folder
 
 
-def test_command_draws_filters_and_feature_maps_into_the_run(run, capsys):
-    cli.features([str(run), "--images", "3", "999"])
-    paths = capsys.readouterr().out.split()
+def test_script_draws_filters_and_feature_maps_into_the_run(run):
+    command = [sys.executable, str(ROOT / "scripts/features.py"), str(run), "--images", "3", "999"]
+    paths = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert paths == [str(run / "pictures" / name) for name in ("filters.png", "maps.png")]
     assert all(Path(path).read_bytes().startswith(b"\x89PNG") and Path(path).stat().st_size > 3000 for path in paths)
 

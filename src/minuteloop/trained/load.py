@@ -60,14 +60,18 @@ class TrainedNet(nn.Module):
 
     def normalize(self, images: Tensor | np.ndarray) -> Tensor:
         """Return uint8 images [N,3,H,W] as the net's float32 input. Raises ValueError like forward."""
-        dtype, size = str(images.dtype).removeprefix("torch."), self.image_size
-        if dtype != "uint8" or images.ndim != 4 or tuple(map(int, images.shape[1:])) != (3, size, size):
-            shape = ",".join(map(str, images.shape))
-            raise ValueError(f"images must be uint8 [N,3,{size},{size}], got {dtype} [{shape}]")
+        if not torch.jit.is_tracing():  # in a trace, sizes are tensors
+            self._check(images)
         if isinstance(images, np.ndarray):
             images = torch.tensor(np.ascontiguousarray(images), device=self.mean.device)
         images = images.float().mul_(1 / self.std).sub_(self.mean / self.std)  # the operations of training
         return images.contiguous(memory_format=self.memory_format)
+
+    def _check(self, images: Tensor | np.ndarray) -> None:
+        dtype, size = str(images.dtype).removeprefix("torch."), self.image_size
+        if dtype != "uint8" or images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            shape = ",".join(map(str, images.shape))
+            raise ValueError(f"images must be uint8 [N,3,{size},{size}], got {dtype} [{shape}]")
 
 
 def load(folder: str | os.PathLike) -> TrainedNet:
