@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,8 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
 def _with_package_recipes(arguments: list[str]) -> list[str]:
     """Return the arguments with the package's recipes/ in place of `-cd recipes` where the current folder has none."""
     if not Path("recipes").is_dir():
-        for flag, value in zip(arguments, arguments[1:], strict=False):
+        for at, (flag, value) in enumerate(pairwise(arguments), start=1):
             if flag in ("-cd", "--config-dir") and value.rstrip("/") == "recipes":
-                at = arguments.index(flag) + 1
                 return [*arguments[:at], str(RECIPES), *arguments[at + 1 :]]
     return arguments
 

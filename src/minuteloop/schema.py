@@ -1,8 +1,8 @@
 """Every config key: its type, default, allowed values, unit and meaning.
 
-OmegaConf checks names and plain types while Hydra composes. A field that OmegaConf cannot type (one value or a list with
-one for each stage, a number or `auto`) is `Any` here, and its metadata holds the rule that `validation.check` applies.
-`--help` and docs/config.md print the same metadata.
+OmegaConf checks names and plain types while Hydra composes. A field that OmegaConf cannot type (one value or a list
+with one for each stage, a number or `auto`) is `Any` here, and its metadata holds the rule that `validation.check`
+applies. `--help` and docs/config.md print the same metadata.
 """
 
 from dataclasses import dataclass, field

@@ -15,8 +15,8 @@ log = logging.getLogger("minuteloop")
 class BackgroundCalls:
     """Run calls sequentially on a daemon thread; their errors never reach the training run.
 
-    The first failure, a call that raises or exceeds its deadline, is logged as a warning; later calls are skipped. Not a
-    ThreadPoolExecutor: the interpreter would wait for its thread at exit, however long a call hangs.
+    The first failure, a call that raises or exceeds its deadline, is logged as a warning; later calls are skipped. Not
+    a ThreadPoolExecutor: the interpreter would wait for its thread at exit, however long a call hangs.
     """
 
     def __init__(self, name: str) -> None:

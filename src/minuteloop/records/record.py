@@ -27,8 +27,8 @@ class Record:
     """Run record. First written once the plan is frozen, with status "failed", so that a killed process leaves a
     truthful record.
 
-    With the record of an `earlier` attempt it continues that one: `plan` is then the frozen plan and `frozen_config` the
-    resolved config; otherwise both are None. `seconds` is a live dict, such as that of a Stopwatch.
+    With the record of an `earlier` attempt it continues that one: `plan` is then the frozen plan and `frozen_config`
+    the resolved config; otherwise both are None. `seconds` is a live dict, such as that of a Stopwatch.
     """
 
     def __init__(self, asked: Config, folder: Path, seconds: dict[str, float], earlier: dict | None = None) -> None:

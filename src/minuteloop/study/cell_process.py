@@ -1,4 +1,4 @@
-"""Training of a cell in a process of its own, which keeps its threads, compiled code, peak memory and death to itself."""
+"""Train a cell in its own process, which keeps its threads, compiled code, peak memory and death to itself."""
 
 from __future__ import annotations
 

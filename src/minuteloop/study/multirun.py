@@ -1,7 +1,7 @@
 """A Hydra multirun: all cells are checked before the first trains, each trains in its own process, a table ends it.
 
-A cell that has finished before with the same code is not run again, so that the same command restarts a killed sweep and
-extends a small one. This holds for every launcher of Hydra.
+A cell that has finished before with the same code is not run again, so that the same command restarts a killed sweep
+and extends a small one. This holds for every launcher of Hydra.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _stop_immediately(*_: Any) -> None:
 def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
     """Train one cell unless it has finished before, write its note, and return its val/acc.
 
-    A cell that fails returns None, so that the others run. Raises CellFailed for a sweeper other than Hydra's basic one.
+    A cell that fails returns None, so that the others run; a sweeper other than Hydra's basic one gets CellFailed.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: Ctrl-C arrives as the file STOP

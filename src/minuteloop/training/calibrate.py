@@ -14,8 +14,8 @@ from minuteloop.training.timing import Rate
 from minuteloop.training.trainer import make_trainer
 
 # Two rounds of (fraction of the budget, least, most) seconds: a rough one, whose strength the second is measured with.
-# Longer rounds bring little: a minute's rate differs from that of any 2.4 s in it by the machine's drift (CPU, rms 4.4 %;
-# of 4.8 s 3.5 %; on a restless day 13 and 12 %).
+# Longer rounds bring little: a minute's rate differs from that of any 2.4 s in it by the machine's drift (CPU, rms
+# 4.4 %; of 4.8 s 3.5 %; on a restless day 13 and 12 %).
 ROUNDS = ((0.005, 0.0, 0.5), (0.04, 1.0, 10.0))
 ROUGH_RATE = 10.0  # steps/s, before anything is measured
 PATIENCE = 0.1  # fraction of the budget after which a round of slow steps ends
@@ -26,8 +26,8 @@ log = logging.getLogger("minuteloop")
 def calibrate(parts: Parts, stopwatch: Stopwatch) -> Plan:
     """Return the plan that fits the config's budget, by measuring the rate where the budget is a time.
 
-    A recipe's phases (image sizes, frozen layers) are measured separately. A compiled net is compiled here, in a stage of
-    its own on the stopwatch. The net's state is restored.
+    A recipe's phases (image sizes, frozen layers) are measured separately. A compiled net is compiled here, in a
+    stage of its own on the stopwatch. The net's state is restored.
     """
     amount, unit = parse_budget(parts.config.budget)
     if unit != "s":

@@ -28,8 +28,8 @@ class Checkpoint(pl.Callback):
     """Saves Lightning's checkpoint between two steps, every few seconds and after a signal.
 
     It adds to what Lightning collects (net, optimizer, schedule, loops, each callback's state_dict) the seconds so far
-    and the length of metrics.csv. It must be listed before callbacks that change something as a step begins. A checkpoint
-    that cannot be written is a warning, once, and training continues.
+    and the length of metrics.csv. It must be listed before callbacks that change something as a step begins.
+    A checkpoint that cannot be written is a warning, once, and training continues.
     """
 
     def __init__(self, record: Record, clock: Clock, interrupt: Interrupt) -> None:

@@ -75,6 +75,10 @@ class Classifier(pl.LightningModule):
             raise ValueError(f"images must be a uint8 tensor [N,3,H,W], got {images.dtype} {list(images.shape)}")
         return self.net(self.pipeline.normalize(images))
 
+    def phase(self, step: int) -> float:
+        """Return where the recipe's phase of `step` starts, as a fraction of the run."""
+        return self.pipeline.phase(step)
+
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before the optimizer is made
             self._set_regularizers(self.global_step)
@@ -82,14 +86,18 @@ class Classifier(pl.LightningModule):
     def _set_regularizers(self, step: int) -> None:
         for regularizer in self.pipeline.at_step(step, 1)[1].regularizers:
             regularizer(self.net)
-        self.regularized_phase = self.pipeline.phase(step)
+        self.regularized_phase = self.phase(step)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
+        if batch[1].ndim != 2:
+            raise ValueError(
+                "targets must be soft, [N,K]: make the data with CIFARDataModule(..., pipeline=module.pipeline)"
+            )
         reseed(self.seed, step)
         if step % LOG_EVERY == 0:
             self.train_loss.zero_()
-        if self.pipeline.phase(step) != self.regularized_phase:
+        if self.phase(step) != self.regularized_phase:
             self._set_regularizers(step)
         images, targets = self.pipeline.batch(*batch, step)
         if self.first_batch is None:

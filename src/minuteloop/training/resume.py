@@ -17,8 +17,9 @@ from minuteloop.validation import ConfigError, flat
 def folder_for(asked: Config, default: Path, root: Path | None = None, depth: str = "*") -> Path:
     """Return the folder of the run of `asked`: `default`, or that of the run it resumes.
 
-    With resume=FOLDER that is FOLDER; with resume=true `default` if it holds a run, else the newest unfinished run of an
-    equal config that no other process trains, `depth` (a glob pattern) below `root`, by default beside `default`.
+    With resume=FOLDER that is FOLDER; with resume=true it is `default` if that holds a run, else the newest unfinished
+    run of an equal config that no other process trains, `depth` (a glob pattern) below `root`, by default beside
+    `default`.
 
     Raises:
         ConfigError: if the run that resume=FOLDER names cannot be resumed.

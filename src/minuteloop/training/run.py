@@ -45,8 +45,8 @@ def compose_run(
 def train(asked: Config, folder: Path, started: float | None = None) -> dict:
     """Train a checked config, write its record to `folder` and return it.
 
-    `started` is the time.perf_counter() at which the user's wait began. An error is recorded, then raised; a signal that
-    ends the run before its evaluation raises signals.Stopped.
+    `started` is the time.perf_counter() at which the user's wait began. An error is recorded, then raised; a signal
+    that ends the run before its evaluation raises signals.Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stopwatch = Stopwatch(started)
@@ -86,10 +86,8 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
         hardware.keep_compiled_kernels()
     parts = build(config)
     stopwatch.lap("setup")
-    if record.plan:
-        plan = compile_only(parts, Plan(**record.plan), stopwatch)
-    else:
-        plan = calibrate(parts, stopwatch)
+    frozen = Plan(**record.plan) if record.plan else None
+    plan = compile_only(parts, frozen, stopwatch) if frozen else calibrate(parts, stopwatch)
     cost = count(parts.spec, parts.spec.image_size)
     record.freeze(dataclasses.asdict(plan), {"params": cost.params, "macs": cost.macs})
     for warning in parts.spec.warnings:
