@@ -40,3 +40,12 @@ def test_a_processor_is_told_from_others_of_its_name(tmp_path, monkeypatch, cpui
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
     assert environment.describe_host("cpu")["cpu"] == named
     assert not hardware.has_fast_bf16("cpu")
+
+
+def test_cores_that_omp_num_threads_divided_are_not_divided_again(monkeypatch):
+    monkeypatch.setattr(hardware, "idle_cores", lambda: 1.2)
+    monkeypatch.setattr(hardware, "default_threads", lambda: 4)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert hardware.idle_threads() == 4
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert hardware.idle_threads() == 1
