@@ -130,6 +130,7 @@ def test_file_system_that_turns_read_only_fails_the_run(tiny_disk, monkeypatch):
         return step(module, batch, batch_idx)
 
     step = Classifier.training_step
+    monkeypatch.setattr(checkpoint, "EVERY", 1e9)  # the warning of a checkpoint that fails goes to the same disk
     monkeypatch.setattr(Classifier, "training_step", turn_read_only)
     with pytest.raises(OSError, match=r"Read-only file system: '.*/mine/metrics\.csv'"):
         minuteloop.run([*OPTIONS, f"hydra.run.dir={tiny_disk}/mine"])

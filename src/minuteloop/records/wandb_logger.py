@@ -44,7 +44,7 @@ class BackgroundWandbLogger(WandbLogger):
             summary |= {f"{part}/{key}": value for key, value in content[part].items()}
         self.calls.submit(lambda: self.run.summary.update(summary))
         self.calls.submit(lambda: self._log_pictures(record.folder))
-        self.calls.submit(lambda: self._log_model(record))
+        self.calls.submit(lambda: self._log_model_artifact(record))
         exit_code = 0 if content["error"] is None else 1
         ended = self.calls.wait(lambda: self._end_run(exit_code), FINISH_TIMEOUT + 5, always=True)
         self.calls.close()
@@ -59,7 +59,7 @@ class BackgroundWandbLogger(WandbLogger):
         if pictures:
             self.run.log(pictures)
 
-    def _log_model(self, record: Record) -> None:
+    def _log_model_artifact(self, record: Record) -> None:
         """Log the model artifact, named after the run."""
         import wandb
 
