@@ -1,8 +1,14 @@
-"""The command line: Hydra's main around one run, or around the cells of a multirun."""
+"""The console command `minuteloop`; train.py and scripts/*.py call the same functions."""
 
+import argparse
+import contextlib
+import json
 import os
 import sys
+import time
 import traceback
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +18,195 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
-from minuteloop.config.compose import CONF, HYDRA_1_4, STARTED, checked, without_hydra
-from minuteloop.config.errors import in_one_line, is_mistake, one_line
+import minuteloop
+from minuteloop.config import reference
+from minuteloop.config.compose import CONF, HYDRA_1_4, IMAGE_SIZE, RECIPES, checked, compose, without_hydra
+from minuteloop.config.errors import check_words, exit_on_user_error, exit_with_error, is_user_error
+from minuteloop.records.run_log import logging_to
 from minuteloop.study import multirun
 from minuteloop.training.resume import folder_for
 
-# Hydra 1.4 deprecates version_base and wants to be told what a config may call
+STARTED = time.perf_counter()  # of the command
+# Hydra 1.4 deprecates version_base and takes a list of what a config may call
 CALLBACKS = ["minuteloop.cli.CheckConfig", "minuteloop.study.multirun.Sweep"]
 MAIN = {"execution_whitelist": CALLBACKS} if HYDRA_1_4 else {"version_base": "1.3"}
 
 
 def main() -> None:
-    """Compose, check, train. A user's mistake ends it with one line and exit code 1, a multirun with its table."""
+    """Run `minuteloop COMMAND ...`."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["--version"]:
+        print(minuteloop.__version__)
+    elif not arguments or arguments[0] in ("-h", "--help", "help"):
+        with _quiet_pipe():
+            print(_usage())
+    elif arguments[0] in COMMANDS:
+        COMMANDS[arguments[0]](arguments[1:], f"minuteloop {arguments[0]}")
+    else:
+        print(f"error: {arguments[0]}: unknown command (one of: {', '.join(COMMANDS)})", file=sys.stderr)
+        sys.exit(2)
+
+
+def _usage() -> str:
+    lines = [minuteloop.__doc__, "", "usage: minuteloop COMMAND ...", ""]
+    lines += [f"  {name:10}{command.__doc__.splitlines()[0]}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "minuteloop COMMAND --help describes a command."])
+
+
+# --- train ------------------------------------------------------------------------------------------------------
+
+
+def train(arguments: list[str] | None = None, program: str = "python train.py") -> None:
+    """Train a config, or many with -m, and leave a record.
+
+    Exits with 0, 1 (a run failed), 2 (a wrong command), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
+    arguments = _with_package_recipes(sys.argv[1:] if arguments is None else arguments)
+    sys.argv = [program, *arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
-    try:
-        hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
-    except KeyboardInterrupt:
-        multirun.end()
-        sys.exit(130)
-    except Exception as error:
-        told = _told(error)
-        multirun.end()
-        sys.exit(f"error: {told}")
-    sys.exit(multirun.end())
+    with _quiet_pipe(), logging_to():
+        if {"-h", "--help"} & set(arguments):
+            return _print_help([word for word in arguments if word not in ("-h", "--help")], program)
+        try:
+            check_words(arguments, CONF)
+            hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
+        except KeyboardInterrupt:
+            multirun.end()
+            sys.exit(130)
+        except Exception as error:
+            if not is_user_error(error) and multirun.Sweep.folder is None:
+                raise
+            multirun.end()
+            if is_user_error(error):
+                exit_with_error(error, CONF, arguments)
+            traceback.print_exception(error)
+            print(f"error: the launcher failed: {type(error).__name__}: {error}", file=sys.stderr)
+            sys.exit(1)
+        sys.exit(multirun.end())
 
 
-def _told(error: Exception) -> str:
-    """The one line of what a user can set right, or of a launcher that gave up; raises what is neither."""
-    if is_mistake(error):
-        return one_line(error, CONF)
-    if multirun.Sweep.folder is None:
-        raise error
-    traceback.print_exception(error)
-    return f"the launcher gave up: {type(error).__name__}: {' '.join(str(error).split())}"
+def _with_package_recipes(arguments: list[str]) -> list[str]:
+    """Return the arguments with the package's recipes/ in place of `-cd recipes` where the current folder has none."""
+    if not Path("recipes").is_dir():
+        for at, (flag, value) in enumerate(pairwise(arguments), start=1):
+            if flag in ("-cd", "--config-dir") and value.rstrip("/") == "recipes":
+                return [*arguments[:at], str(RECIPES), *arguments[at + 1 :]]
+    return arguments
+
+
+def _print_help(arguments: list[str], program: str) -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("-cn", "--config-name", default="config")
+    parser.add_argument("-cd", "--config-dir", default="")
+    options, rest = parser.parse_known_args(arguments)
+    overrides = [word for word in rest if not word.startswith("-")]
+    with exit_on_user_error(CONF, overrides):
+        config = compose(overrides, options.config_name, options.config_dir)
+    print(reference.help_text(config, CONF, RECIPES, program))
 
 
 def _job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
-        return multirun.cell(cfg, settings)
+        return multirun.run_cell(cfg, settings)
     from minuteloop.training.run import train
 
-    with in_one_line(CONF):  # Hydra would say the overrides too
+    with exit_on_user_error(CONF, sys.argv[1:]):  # Hydra would print the overrides too
         record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     return record["metrics"].get("val/acc")
 
 
-class RefuseBadConfig(Callback):
-    """Refuses a config before Hydra makes the run's folder, and leads a run that is resumed to its own."""
+class CheckConfig(Callback):
+    """Rejects a wrong config before Hydra makes the run's folder, and sends a run that resumes to its own."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        with in_one_line(CONF):  # Hydra turns any exception of a callback but SystemExit into a warning
+        """Hydra's hook, which turns any exception but SystemExit into a warning."""
+        with exit_on_user_error(CONF, sys.argv[1:]):
             folder = folder_for(checked(without_hydra(config), config.hydra), Path(config.hydra.run.dir))
         with read_write(config.hydra.run):
             config.hydra.run.dir = str(folder)
+
+
+# --- explain ----------------------------------------------------------------------------------------------------
+
+
+def explain(arguments: list[str] | None = None, program: str = "scripts/explain.py") -> None:
+    """Print what overrides resolve to, without training: programs, resolutions, parameters, MACs, steps and sources."""
+    parser = argparse.ArgumentParser(prog=program, description=explain.__doc__)
+    parser.add_argument("overrides", nargs="*", help="as for train, such as arch=convnext size=tiny")
+    parser.add_argument("-cn", "--config-name", default="config", help="a named run of recipes/")
+    parser.add_argument("-cd", "--config-dir", default="", help="a folder with your own conf/")
+    parser.add_argument("--image-size", type=int, default=IMAGE_SIZE, help="in pixels (default: %(default)s)")
+    parser.add_argument("--num-classes", type=int, default=10, help="outputs of the net (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--measure", action="store_true", help="also measure images/s and memory of forward and backward"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    with _quiet_pipe(), exit_on_user_error(CONF, options.overrides):
+        config = compose(options.overrides, options.config_name, options.config_dir, image_size=options.image_size)
+        from minuteloop.nets.summary import explain as summarize
+        from minuteloop.nets.summary import text
+
+        summary = summarize(config.arch, config.size, options.image_size, options.num_classes)
+        if options.measure:
+            summary["measured"] = _measured(config, options.image_size, options.num_classes)
+        print(json.dumps(summary, indent=2) if options.json else text(summary))
+
+
+def _measured(config, image_size: int, num_classes: int) -> dict:
+    """Return images/s of forward and backward at the config's batch, device and precision, and what they are."""
+    from minuteloop import hardware
+    from minuteloop.nets.blueprint import resolve
+    from minuteloop.nets.throughput import measure
+
+    hardware.keep_freed_memory()
+    config = hardware.resolve_auto(config)
+    spec, batch_size = resolve(config.arch, config.size, image_size, num_classes), config.recipe.batch_size
+    rate = measure(spec, batch_size, config.device, config.precision == "bf16", config.channels_last, passes=20)
+    return {
+        "images_per_second": rate,
+        "peak_memory_bytes": hardware.peak_memory(config.device),
+        "batch_size": batch_size,
+        "precision": config.precision,
+        "threads": config.threads,
+        "device": config.device,
+    }
+
+
+# --- features ---------------------------------------------------------------------------------------------------
+
+
+def features(arguments: list[str] | None = None, program: str = "scripts/features.py") -> None:
+    """Draw a trained net's stem filters and its stages' feature maps of a few test images.
+
+    Writes RUN/pictures/filters.png and RUN/pictures/maps.png.
+    """
+    parser = argparse.ArgumentParser(prog=program, description=features.__doc__)
+    parser.add_argument("run", help="the folder of a finished run")
+    parser.add_argument("--images", type=int, nargs="+", default=list(range(6)), help="indices of the test set")
+    options = parser.parse_args(arguments)
+    with _quiet_pipe(), exit_on_user_error(CONF):
+        from minuteloop.trained.feature_maps import draw_feature_maps
+
+        for path in draw_feature_maps(options.run, options.images):
+            print(path)
+
+
+COMMANDS: dict[str, Callable] = {"train": train, "explain": explain, "features": features}
+
+
+@contextlib.contextmanager
+def _quiet_pipe() -> Iterator[None]:
+    """End quietly where the reader of stdout has closed it (`| head`)."""
+    try:
+        yield
+    except BrokenPipeError:
+        pass
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

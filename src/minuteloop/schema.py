@@ -1,8 +1,8 @@
 """Every config key: its type, default, allowed values, unit and meaning.
 
-OmegaConf checks names and plain types while Hydra composes. A field that OmegaConf cannot type (one value or a list with
-one for each stage, a number or `auto`) is `Any` here, and its metadata holds the rule that `validation.check` applies.
-`--help` and docs/config.md print the same metadata.
+OmegaConf checks names and plain types while Hydra composes. A field that OmegaConf cannot type (one value or a list
+with one for each stage, a number or `auto`) is `Any` here, and its metadata holds the rule that `validation.check`
+applies. `--help` and docs/config.md print the same metadata.
 """
 
 from dataclasses import dataclass, field
@@ -120,8 +120,8 @@ class Block:
     )
     alpha: float = number(0.0, 0.0, 10.0, "scale of a branch in nets without norms (Brock 2021); 0 = none")
     head_width: int = integer(32, 1, 4096, "width of an attention head", "channels")
-    init: str = choice("normal", "dirac", help="initial convolution weights of the whole net")
-    bias: bool = setting(False, "convolutions of the whole net have a bias")
+    init: str = choice("normal", "dirac", help="initial convolution weights, the same in all stages")
+    bias: bool = setting(False, "all convolutions have a bias")
     layer_scale: float = number(0.0, 0.0, 1.0, "initial value of layer scale; 0 = none")
     zero_init_last: bool = setting(False, "the last weights of a branch start at 0 (Goyal 2017)")
 
@@ -225,7 +225,9 @@ class Data:
 class Logger:
     """Where results go besides the run's own files."""
 
-    name: str = choice("wandb", "none", help="W&B (online with a key, else offline), or none")
+    name: str = choice(
+        "wandb", "tensorboard", "none", help="W&B (online with a key, else offline), TensorBoard or none"
+    )
     project: str = setting("minuteloop", "W&B project")
     group: Any = setting(None, "W&B group; null: the name of the sweep's folder")
     tags: list[str] = setting([], "W&B tags")
@@ -237,7 +239,7 @@ SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 @dataclass
 class Config:
-    """A whole run."""
+    """Everything that a run asks for."""
 
     name: str = setting("${arch.name}-${recipe.name}", "name of the run: its folder is runs/NAME/TIME-ID")
     arch: Arch = field(default_factory=Arch)
@@ -264,6 +266,7 @@ class Config:
         "resume an unfinished run of the same config: true (the newest), or its folder",
     )
     evaluations: int = integer(4, 1, 1000, "evaluations on the validation split during training")
+    trainer: dict[str, Any] = setting({}, "more arguments of Lightning's Trainer: +trainer.profiler=simple")
 
 
 def parse_budget(budget: str) -> tuple[float, str]:

@@ -56,12 +56,12 @@ def setting(default, help: str) -> Any:
 def choice(default, *others, help: str, by_stage: bool = False) -> Any:
     """Declare a field that holds one of the values `default, *others`."""
     allowed = (default, *others)
-    rule = f"must be one of {', '.join(map(_spell, allowed))}"
+    rule = f"must be one of {', '.join(map(spell, allowed))}"
     return _rule(default, lambda _: False, rule, help, allowed, by_stage)
 
 
 def pattern(default, regex: str, rule: str, help: str, allow=(), by_stage: bool = False) -> Any:
-    """Declare a field whose text matches `regex`; `rule` says what that means ('must be ...')."""
+    """Declare a field whose text matches `regex`; `rule` is its description ('must be ...')."""
     return _rule(default, lambda value: re.fullmatch(regex, str(value)) is not None, rule, help, allow, by_stage)
 
 
@@ -76,7 +76,7 @@ def integer(default, low: int, high: int, help: str, unit: str = "", allow=(), b
 
 
 def custom(default, test, rule: str, help: str) -> Any:
-    """Declare a field for whose value `test(value)` is true; `rule` says what that means ('must be ...')."""
+    """Declare a field for whose value `test(value)` is true; `rule` is its description ('must be ...')."""
     return _rule(default, test, rule, help, (), False)
 
 
@@ -85,7 +85,7 @@ def _numeric(default, low, high, help, unit, allow, by_stage, kinds, noun) -> An
         return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
 
     bounds = f">= {low:g}" if high >= OPEN else f"in [{low:g}, {high:g}]"
-    rule = f"must be {' or '.join([*map(_spell, allow), noun])} {bounds}"
+    rule = f"must be {' or '.join([*map(spell, allow), noun])} {bounds}"
     return _rule(default, test, rule, help, allow, by_stage, unit)
 
 
@@ -100,7 +100,7 @@ def _field(default, metadata: dict) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def _spell(value: object) -> str:
+def spell(value: object) -> str:
     """Return a value as it is typed on the command line."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 

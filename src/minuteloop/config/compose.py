@@ -1,6 +1,7 @@
 """Compose a config with Hydra and check what was composed. The command line and Python both come through here."""
 
 import dataclasses
+import importlib.util
 import inspect
 import secrets
 import sys
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop.config.composed_files import Files, replace_slots
-from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
+from minuteloop.config.errors import check_words, is_user_error, one_line, reject_hidden_config
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.steps import check_steps, replaced_steps
 from minuteloop.schema import TRAIN_IMAGES, Config
@@ -76,6 +77,7 @@ def compose_with_hydra(
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
     """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
+    check_words(overrides, CONF)
     if not HYDRA_1_4:
         version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))
@@ -128,6 +130,8 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
     _check_sizes(config)
+    if config.logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        raise ConfigError("logger=tensorboard: needs the package tensorboard; run pip install tensorboard")
     replaced = replaced_steps(cfg, files)
     applied = {step: source for step, source in config.arch.applied.items() if step not in replaced}
     config = dataclasses.replace(config, arch=dataclasses.replace(config.arch, applied=applied, replaced=replaced))

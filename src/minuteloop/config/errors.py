@@ -1,9 +1,13 @@
 """Errors of Hydra, OmegaConf and the disk as one line: key, value, rule, suggestion."""
 
+import contextlib
 import dataclasses
 import errno
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
@@ -61,6 +65,24 @@ def is_user_error(error: BaseException) -> bool:
         trace = trace.tb_next
     # Hydra rejects some values with a bare ValueError
     return isinstance(error, ValueError) and trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
+
+
+@contextlib.contextmanager
+def exit_on_user_error(conf: Path, overrides: list[str] | tuple[str, ...] = (), prefix: str = "") -> Iterator[None]:
+    """End the process with one line on stderr where a user error is raised inside; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        if not is_user_error(error):
+            raise
+        exit_with_error(error, conf, overrides, prefix)
+
+
+def exit_with_error(error: Exception, conf: Path, overrides=(), prefix: str = "") -> NoReturn:
+    """Print a user error in one line; exit with code 1 for a run that failed, with 2 for a wrong command."""
+    print(f"error: {prefix}{one_line(error, conf, overrides)}", file=sys.stderr)
+    run_failed = isinstance(error, FloatingPointError | OSError) and not isinstance(error, HydraException)
+    sys.exit(1 if run_failed else 2)
 
 
 def check_words(overrides: list[str] | tuple[str, ...], conf: Path) -> None:

@@ -1,1 +1,1 @@
-"""CIFAR: where it comes from, how it is read and checked, and how batches of it are made."""
+"""CIFAR: download, file formats, verification, and batches on the training device."""

@@ -1,7 +1,7 @@
-"""The official CIFAR files: the binary layout (records), the python layout (pickles) and the archives of both.
+"""File formats of CIFAR: the binary layout (records), the python layout (pickles) and archives of both.
 
-A record is one image of the binary layout: its label bytes (CIFAR-100 has coarse, fine), then 3,072 bytes of pixels,
-a red, a green and a blue plane of 32x32. Whatever is read becomes records and is checked as records.
+A record is one image in the binary layout: its label bytes (CIFAR-100: coarse, fine), then 3,072 pixel bytes (a red, a
+green and a blue plane of 32x32). Every format is converted to records and verified as records.
 Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 
 from minuteloop.validation import ConfigError
 
-PIXELS = 3 * 32 * 32  # bytes
+PIXELS = 3 * 32 * 32  # bytes of an image
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Archive:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is published about a dataset, as data."""
+    """What is published about a dataset: classes, statistics, file names and digests."""
 
     name: str
     classes: tuple[str, ...]
-    labels: tuple[bytes, ...]  # keys in the pickles, in a record's order; the last one is the class
-    mean: tuple[float, float, float]  # of the training pixels as fractions, R G B
+    labels: tuple[bytes, ...]  # keys in the pickles, in the order of the label bytes; the last one is the class
+    mean: tuple[float, float, float]  # of the training pixels in [0, 1], R G B
     std: tuple[float, float, float]
     train: tuple[Batch, ...]
     test: tuple[Batch, ...]
     folders: dict[str, str]  # layout -> folder inside its archive
-    class_file: str  # the class names in the binary layout
+    class_file: str  # with the class names, in the binary layout
     archives: dict[str, Archive]  # by file name
 
 
@@ -112,91 +112,118 @@ CIFAR100 = Dataset(
 Records = dict[str, np.ndarray]  # batch name -> uint8 [N, label bytes + PIXELS]
 
 
+class DamagedFileError(Exception):
+    """The reason why a file is rejected."""
+
+
 def find(dataset: Dataset, root: Path) -> Records | None:
-    """Records from the first of: `root` as an archive; a folder of either layout, under its usual name in `root` or
-    `root` itself; an archive in `root`. None where there is nothing of `dataset`; ConfigError where it is damaged."""
+    """Return the records of `dataset` in `root`, or None if there are none.
+
+    Tries in this order: `root` itself as an archive; a folder of either layout, which is `root` or has its published
+    name in `root`; an archive in `root`.
+
+    Raises:
+        ConfigError: if the files are damaged.
+    """
     if root.is_file():
         return read_archive(dataset, root)
-    for layout, usual in dataset.folders.items():
-        for folder in (root / usual, root):
-            if any((folder / _file(batch, layout)).is_file() for batch in dataset.train + dataset.test):
+    for layout, folder_name in dataset.folders.items():
+        for folder in (root / folder_name, root):
+            if any((folder / _file_name(batch, layout)).is_file() for batch in dataset.train + dataset.test):
                 return read_folder(dataset, folder, layout)
-    for name in dataset.archives:
-        if (root / name).is_file():
-            return read_archive(dataset, root / name)
+    for archive_name in dataset.archives:
+        if (root / archive_name).is_file():
+            return read_archive(dataset, root / archive_name)
     return None
 
 
 def read_folder(dataset: Dataset, folder: Path, layout: str) -> Records:
-    """Records of a folder in `layout` (binary | python). Raises ConfigError naming a missing or damaged file."""
-    return decode(dataset, layout, lambda file: (folder / file).read_bytes(), folder)
+    """Return the records of a folder in `layout` (binary | python).
+
+    Raises:
+        ConfigError: naming a missing or damaged file.
+    """
+    return decode(dataset, layout, lambda file_name: (folder / file_name).read_bytes(), folder)
 
 
 def read_archive(dataset: Dataset, path: Path) -> Records:
-    """Records straight out of an official .tar.gz, known by its MD5; nothing is extracted. Raises ConfigError."""
+    """Return the records of an official .tar.gz, which is identified by its MD5; extracts nothing to disk.
+
+    Raises:
+        ConfigError: if the archive is not an official one, or is damaged.
+    """
     digest = md5(path)
     archive = next((archive for archive in dataset.archives.values() if archive.md5 == digest), None)
     if archive is None:
         raise ConfigError(f"{path}: not an official {dataset.name} archive (MD5 {digest}); delete it or set data.root")
-    wanted = {
-        f"{dataset.folders[archive.layout]}/{_file(batch, archive.layout)}" for batch in dataset.train + dataset.test
-    }
+    folder, batches = dataset.folders[archive.layout], dataset.train + dataset.test
+    members = {f"{folder}/{_file_name(batch, archive.layout)}" for batch in batches}
     files = {}
     try:
         with tarfile.open(path, "r:gz") as tar:
             for member in tar:
-                if member.name in wanted and member.isreg():
+                if member.name in members and member.isreg():
                     files[Path(member.name).name] = tar.extractfile(member).read()
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
         raise ConfigError(f"{path}: damaged ({error}); delete it or set data.root") from error
     return decode(dataset, archive.layout, files.__getitem__, path)
 
 
-def decode(dataset: Dataset, layout: str, read: Callable[[str], bytes], where: Path) -> Records:
-    """Checked records of every batch; `read(file name)` gives the bytes of one file in `layout`, from any thread.
+def decode(dataset: Dataset, layout: str, read: Callable[[str], bytes], source: Path) -> Records:
+    """Return the verified records of all batches; `read(file name)` returns a file in `layout`, on any thread.
 
-    Raises ConfigError naming the file under `where` that is missing, has a wrong length or digest, or is not what
-    the layout says, and when the classes are not equally frequent in training and test images.
+    Raises:
+        ConfigError: naming the file in `source` that is missing, has the wrong length or digest or does not follow the
+            layout; or if the classes of the training or test images are not equally frequent.
     """
-    width = len(dataset.labels) + PIXELS
 
-    def records(batch: Batch) -> np.ndarray:
-        file = _file(batch, layout)
-
-        def damaged(what: object) -> ConfigError:
-            again = f"delete the {dataset.name} files there to have them downloaded again, or set data.root"
-            return ConfigError(f"{where}/{file}: damaged ({what}); {again}")
-
+    def records_of(batch: Batch) -> np.ndarray:
         try:
-            raw = read(file)
-        except (OSError, KeyError) as error:
-            raise damaged(getattr(error, "strerror", None) or "missing") from error
-        if layout == "python":
-            if batch.md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != batch.md5:
-                raise damaged("wrong MD5")
-            try:
-                raw = _unpickled(raw, dataset.labels)
-            except Exception as error:  # a hostile pickle can raise anything
-                raise damaged(" ".join(str(error).split()) or type(error).__name__) from error
-        if len(raw) != batch.images * width:
-            raise damaged(f"{len(raw):,} bytes of records instead of {batch.images * width:,}")
-        if batch.sha256 and hashlib.sha256(raw).hexdigest() != batch.sha256:
-            raise damaged("wrong SHA-256")
-        return np.frombuffer(raw, np.uint8).reshape(batch.images, width)
+            return _decode_batch(dataset, batch, layout, read)
+        except DamagedFileError as error:
+            fix = f"delete the {dataset.name} files in this place to download them again, or set data.root"
+            raise ConfigError(f"{source}/{_file_name(batch, layout)}: damaged ({error}); {fix}") from error
 
     batches = dataset.train + dataset.test
     with ThreadPoolExecutor() as pool:
-        result = dict(zip((batch.name for batch in batches), pool.map(records, batches), strict=True))
+        records = dict(zip((batch.name for batch in batches), pool.map(records_of, batches), strict=True))
     for part in (dataset.train, dataset.test):
-        labels = np.concatenate([result[batch.name][:, len(dataset.labels) - 1] for batch in part])
+        labels = np.concatenate([records[batch.name][:, len(dataset.labels) - 1] for batch in part])
         counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
         if counts != [len(labels) // len(dataset.classes)] * len(dataset.classes):
-            raise ConfigError(f"{where}: damaged (classes are not equally frequent); delete it or set data.root")
-    return result
+            raise ConfigError(f"{source}: damaged (classes are not equally frequent); delete it or set data.root")
+    return records
+
+
+def _decode_batch(dataset: Dataset, batch: Batch, layout: str, read: Callable[[str], bytes]) -> np.ndarray:
+    """Return the verified records of one file, uint8 [N, label bytes + PIXELS]. Raises DamagedFileError."""
+    try:
+        raw = read(_file_name(batch, layout))
+    except (OSError, KeyError) as error:
+        raise DamagedFileError(getattr(error, "strerror", None) or "missing") from error
+    if layout == "python":
+        if batch.md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != batch.md5:
+            raise DamagedFileError("wrong MD5")
+        try:
+            raw = _unpickle(raw, dataset.labels)
+        except Exception as error:  # a hostile pickle can raise anything
+            raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
+    width = len(dataset.labels) + PIXELS
+    if len(raw) != batch.images * width:
+        raise DamagedFileError(f"{len(raw):,} bytes of records instead of {batch.images * width:,}")
+    if batch.sha256 and hashlib.sha256(raw).hexdigest() != batch.sha256:
+        raise DamagedFileError("wrong SHA-256")
+    return np.frombuffer(raw, np.uint8).reshape(batch.images, width)
 
 
 def write_folder(dataset: Dataset, records: Records, folder: Path) -> None:
-    """Write the binary layout: whole and on disk, or not at all. One process at a time. Raises OSError."""
+    """Write the binary layout atomically: the folder appears only when all of it is on disk.
+
+    Not safe against a second process that writes the same folder.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -211,17 +238,17 @@ def write_folder(dataset: Dataset, records: Records, folder: Path) -> None:
 
 
 def md5(path: Path) -> str:
-    """Hexadecimal MD5 of a file. It identifies the official archives, as they are published; it does not secure."""
+    """Return the hexadecimal MD5 of a file, which identifies the official archives (it is what is published)."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def _file(batch: Batch, layout: str) -> str:
+def _file_name(batch: Batch, layout: str) -> str:
     return batch.name + (".bin" if layout == "binary" else "")
 
 
-class _Described:
-    """Stands in for a numpy array or dtype in a pickle: keeps what the pickle says of it and calls nothing."""
+class _ArrayState:
+    """Replaces numpy arrays and dtypes in a pickle: stores their state and calls nothing."""
 
     def __init__(self, *_):
         pass
@@ -231,17 +258,19 @@ class _Described:
 
 
 class _Unpickler(pickle.Unpickler):
+    """Loads plain values and arrays; rejects every other class or function."""
+
     def find_class(self, module, name):
         # not numpy's own classes: np.ndarray(shape, "O", buffer) would let a pickle forge pointers
         if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}:
-            return _Described
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            return _ArrayState
+        raise pickle.UnpicklingError(f"forbidden global {module}.{name}")
 
 
-def _unpickled(raw: bytes, keys: tuple[bytes, ...]) -> bytes:
-    """The records of one file of the python layout, as bytes."""
+def _unpickle(raw: bytes, label_keys: tuple[bytes, ...]) -> bytes:
+    """Convert one file of the python layout to the bytes of its records."""
     content = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
     _, shape, _, fortran, pixels = content[b"data"].state
     pixels = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
-    labels = [np.array(content[key], np.uint8)[:, None] for key in keys]
+    labels = [np.array(content[key], np.uint8)[:, None] for key in label_keys]
     return np.concatenate([*labels, pixels], axis=1).tobytes()

@@ -1,27 +1,37 @@
-"""Batches cut by index from a dataset that lies on the training device as one uint8 tensor."""
+"""Batches indexed from a dataset that is one uint8 tensor on the training device."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-CHUNK = 4096  # images that are prepared at once, or one batch: small batches would be bound by the calls
+CHUNK = 4096  # images that the pipeline takes at once (at least one batch): with small batches, call overhead dominates
+
+
+class ChunkPipeline(Protocol):
+    """The part of augmentation that runs on several consecutive batches at once."""
+
+    def chunk(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        """Map uint8 images [N,3,H,W] and int64 labels [N] to uint8 images and targets, both still of length N.
+
+        `step` is the step of the chunk's first batch, counted from the start of the run.
+        """
 
 
 class DeviceLoader:
-    """Iterates over (images uint8 [N,3,H,W], labels int64 [N]) of one device; no workers, no copies to the host.
+    """Iterates over (images uint8 [N,3,H,W], labels int64 [N]) on one device, without workers or host copies.
 
-    In training each epoch has its own order, a function of (seed, epoch), and only whole batches, so that shapes are
-    static; it begins after the batches `met` already, so that a run resumed within an epoch goes on. With `repeats`
-    above 1 a batch holds each of its images that often, not side by side, and an epoch of as many batches meets
-    1 / repeats of the images (Hoffer 2020). In evaluation the order is that of `indices` and the last batch may be
-    smaller.
+    Training (`seed` is set): each epoch is shuffled by (seed, epoch) and drops its incomplete last batch, so that
+    shapes are static. With `repeats` above 1 a batch contains each of its images that often, and an epoch of the same
+    number of batches covers 1 / repeats of the images (Hoffer 2020). Evaluation: the order of `indices`; the last batch
+    may be smaller.
 
-    `prepare`, a function (images, labels, epoch, step) of a few batches in a row, the first of them that of `step`
-    (counted from the first epoch on), gives what is cut into batches in their place.
+    `epoch()` and `batches_done()` are read when iteration starts. A run that resumes within an epoch skips the batches
+    done. A `pipeline` maps each chunk before it is cut into batches.
     """
 
     def __init__(
@@ -34,32 +44,39 @@ class DeviceLoader:
         seed: int | None = None,
         repeats: int = 1,
         epoch: Callable[[], int] = lambda: 0,
-        met: Callable[[], int] = lambda: 0,
-        prepare: Callable[..., tuple[Tensor, Tensor]] = lambda images, labels, epoch, step: (images, labels),
+        batches_done: Callable[[], int] = lambda: 0,
+        pipeline: ChunkPipeline | None = None,
     ) -> None:
         self.images, self.labels, self.indices = images, labels, indices
-        self.batch_size, self.seed, self.repeats, self.epoch, self.met = batch_size, seed, repeats, epoch, met
-        self.prepare = prepare
+        self.batch_size, self.seed, self.repeats = batch_size, seed, repeats
+        self.epoch, self.batches_done, self.pipeline = epoch, batches_done, pipeline
 
     def __len__(self) -> int:
-        """Batches an epoch."""
-        whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (self.seed is None and rest > 0)
+        """Return the batches of an epoch."""
+        complete, rest = divmod(len(self.indices), self.batch_size)
+        return complete + (self.seed is None and rest > 0)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order, epoch, met, size = self.indices, self.epoch(), self.met(), self.batch_size
-        if self.seed is not None:
-            shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = self._repeated(order[torch.randperm(len(order), generator=shuffle).to(order.device)])
-        at_once = max(1, CHUNK // size)
-        for first in range(met - met % at_once, len(self), at_once):
-            chosen = order[first * size : min(first + at_once, len(self)) * size]
-            chunk = self.images.index_select(0, chosen), self.labels[chosen]
-            chunk = self.prepare(*chunk, epoch, epoch * len(self) + first)
-            yield from islice(zip(*(part.split(size) for part in chunk), strict=True), max(met - first, 0), None)
+        epoch, done, size = self.epoch(), self.batches_done(), self.batch_size
+        order = self.indices if self.seed is None else self._shuffled(epoch)
+        stride = max(1, CHUNK // size)  # batches of a chunk
+        # chunks start at multiples of the stride, also after a resume: their random draws depend on their first step
+        for first in range(done - done % stride, len(self), stride):
+            selected = order[first * size : min(first + stride, len(self)) * size]
+            images, targets = self.images.index_select(0, selected), self.labels[selected]
+            if self.pipeline is not None:
+                images, targets = self.pipeline.chunk(images, targets, epoch, epoch * len(self) + first)
+            batches = zip(images.split(size), targets.split(size), strict=True)
+            yield from islice(batches, max(done - first, 0), None)
 
-    def _repeated(self, order: Tensor) -> Tensor:
-        """`order` with its first images `repeats` times each; in a batch all first copies stand before the second."""
-        size, copies = len(self) * self.batch_size, range(self.repeats)
-        apart = torch.cat([torch.arange(copy, self.batch_size, self.repeats) for copy in copies]).to(order.device)
-        return order.repeat_interleave(self.repeats)[:size].view(-1, self.batch_size)[:, apart].flatten()
+    def _shuffled(self, epoch: int) -> Tensor:
+        """Return the indices in the order of `epoch`, the first ones `repeats` times each.
+
+        Within a batch, copies of an image are not adjacent: all first copies come before all second ones.
+        """
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        device = self.indices.device
+        order = self.indices[torch.randperm(len(self.indices), generator=generator).to(device)]
+        copies = torch.cat([torch.arange(copy, self.batch_size, self.repeats) for copy in range(self.repeats)])
+        order = order.repeat_interleave(self.repeats)[: len(self) * self.batch_size]
+        return order.view(-1, self.batch_size)[:, copies.to(device)].flatten()

@@ -1,56 +1,65 @@
-"""A thread for the calls of a service that may fail or hang."""
+"""Calls of a service that may fail or hang."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
+log = logging.getLogger("minuteloop")
 
-class Worker:
-    """Makes calls one after the other, beside the run, which they can neither stop nor end.
 
-    The first failure, a call that raises or is waited for in vain, is told; the calls after it are left out.
+class BackgroundCalls:
+    """Run calls sequentially on a daemon thread; their errors never reach the training run.
+
+    The first failure, a call that raises or exceeds its deadline, is logged as a warning; later calls are skipped. Not
+    a ThreadPoolExecutor: the interpreter would wait for its thread at exit, however long a call hangs.
     """
 
-    def __init__(self, name: str, say: Callable[[str], None]) -> None:
-        self.name, self.say, self.failed = name, say, False
-        self._calls: SimpleQueue = SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()  # a daemon: exit does not wait for it
+    def __init__(self, name: str) -> None:
+        self.name, self.failed = name, False
+        self._calls: SimpleQueue[tuple[Callable[[], Any], Future] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
-    def post(self, call: Callable[[], Any]) -> None:
-        """Has `call` made when those before it are done, and does not wait."""
-        self._calls.put((call, [], threading.Event(), False))
+    def submit(self, call: Callable[[], Any]) -> None:
+        """Run `call` after the calls before it, without waiting, unless one of them failed."""
+        self._calls.put((lambda: None if self.failed else call(), Future()))
 
     def wait(self, call: Callable[[], Any], seconds: float, always: bool = False) -> Any:
-        """What `call` returns; None when it fails, takes longer, or, unless `always`, when a call before it failed."""
-        result, done = [], threading.Event()
-        self._calls.put((call, result, done, always))
-        if not done.wait(seconds):
+        """Return what `call` returns, or None if it fails or exceeds its deadline.
+
+        After a failure it is skipped too, unless `always`.
+        """
+        future = Future()
+        self._calls.put((lambda: None if self.failed and not always else call(), future))
+        try:
+            return future.result(seconds)
+        except TimeoutError:
             self._fail(f"no answer within {seconds:g} s")
-        return result[0] if result else None
+            return None
 
     def close(self) -> None:
-        """Ends the thread when the calls that it has are done."""
+        """End the thread after the calls it has."""
         self._calls.put(None)
 
     def _work(self) -> None:
         while (entry := self._calls.get()) is not None:
-            call, result, done, always = entry
+            call, future = entry
             try:
-                if always or not self.failed:
-                    result.append(call())
-            except BaseException as error:  # a library's sys.exit() ends no run either
+                future.set_result(call())
+            except BaseException as error:  # a library's sys.exit() must not end the run either
                 self._fail(first_line(error))
-            done.set()
+                future.set_result(None)
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, reason: str) -> None:
         if not self.failed:
             self.failed = True
-            self.say(f"warning: {self.name} failed and is left alone: {why}")
+            log.warning("%s failed and is skipped from now on: %s", self.name, reason)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """Return the first line of an error's message, or its type."""
     return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""result.json: the record of a run that everything else reads, and what is said of it at the start and the end."""
+"""result.json: the record of a run, which everything else reads."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from minuteloop import hardware as host
+from minuteloop.records import environment
 from minuteloop.schema import Config
-from minuteloop.training.plan import Plan
-from minuteloop.training.stopwatch import PHASES, Stopwatch
 from minuteloop.validation import ConfigError, flat
 
 SCHEMA = 1
@@ -26,147 +24,118 @@ NOT_HASHED = ("logger", "name", "data.root", "resume")
 
 
 class Record:
-    """Grows while a run goes on. It is on disk from the plan on, with a status that is true if the run dies.
+    """Run record. First written once the plan is frozen, with status "failed", so that a killed process leaves a
+    truthful record.
 
-    With the record of an `earlier` attempt in `folder` it goes on from that: `plan` is then the frozen one and
-    `frozen` the resolved config, else both are None.
+    With the record of an `earlier` attempt it continues that one: `plan` is then the frozen plan and `frozen_config`
+    the resolved config; otherwise both are None. `seconds` is a live dict, such as that of a Stopwatch.
     """
 
-    def __init__(self, asked: Config, folder: Path, started: float, earlier: dict | None = None) -> None:
+    def __init__(self, asked: Config, folder: Path, seconds: dict[str, float], earlier: dict | None = None) -> None:
         self.asked = self.config = dataclasses.replace(asked, resume=False)
-        self.folder, self.stopwatch = folder, Stopwatch(started)
-        self.plan, self.frozen = None, None
+        self.folder, self.plan, self.frozen_config = folder, None, None
         self.content = {
             "schema": SCHEMA,
             "status": "failed",
-            "error": "the run was killed before its end",
+            "error": "the process was killed",
             "attempts": 1,
             "seed": asked.seed,
             "config": {},
             "asked": {},
             "config_hash": config_hash(asked),
-            "code": host.code(asked.recipe),
+            "code": environment.describe_code(asked.recipe),
             "host": {},
-            "versions": host.versions(),
+            "versions": environment.versions(),
             "plan": {},
             "steps": 0,
             "metrics": {},
-            "seconds": self.stopwatch.seconds,
+            "seconds": seconds,
             "cost": {},
         }
         if earlier:
-            self._resume(earlier)
+            self._continue(earlier)
 
-    def _resume(self, earlier: dict) -> None:
+    def _continue(self, earlier: dict) -> None:
         self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
         self.content["attempts"] += earlier["attempts"]
         for leftover in self.folder.glob("*.tmp"):
             leftover.unlink()
         if earlier["plan"]:
-            self.plan = Plan(**earlier["plan"])
-            anew = {"name": self.asked.name, "logger": dataclasses.asdict(self.asked.logger)}
-            self.frozen = earlier["config"] | anew
-            self.frozen["data"] = earlier["config"]["data"] | {"root": self.asked.data.root}
+            self.plan = earlier["plan"]
+            self.frozen_config = earlier["config"] | {
+                "name": self.asked.name,
+                "logger": dataclasses.asdict(self.asked.logger),
+                "data": earlier["config"]["data"] | {"root": self.asked.data.root},
+            }
         code = self.content["code"]
         if code["hash"] not in earlier["code"]["hash"].split("+"):
-            both = f"{earlier['code']['hash']}+{code['hash']}"  # made by neither alone
-            self.content["code"] = code | {"hash": both}
+            self.content["code"] = code | {"hash": f"{earlier['code']['hash']}+{code['hash']}"}  # made by both
 
     @property
     def checkpoint(self) -> Path:
-        """The file of checkpoint.Checkpoint; there only while the run is unfinished."""
+        """The checkpoint's file, which exists only while the run is unfinished."""
         return self.folder / "last.ckpt"
-
-    def lap(self, phase: str, **inside: float) -> None:
-        """As Stopwatch.lap."""
-        self.stopwatch.lap(phase, **inside)
-
-    def freeze(self, plan: Plan, cost) -> None:
-        """Writes down the plan, the resolved config and the net's `cost`, before step 1."""
-        recipe = dataclasses.replace(self.config.recipe, lr=plan.lr, strength=plan.strength)
-        self.config = dataclasses.replace(self.config, recipe=recipe)
-        resolved, asked = flat(dataclasses.asdict(self.config)), flat(dataclasses.asdict(self.asked))
-        self.content |= {
-            "config": dataclasses.asdict(self.config),
-            "asked": {key: value for key, value in asked.items() if value != resolved[key]},
-            "host": host.describe(self.config.device),
-            "plan": dataclasses.asdict(plan),
-            "cost": {"params": cost.params, "macs": cost.macs},
-        }
-        self.write("config.yaml", yaml.safe_dump(self.content["config"], sort_keys=False).encode())
-        self.save()
-
-    def start_line(self) -> str:
-        """What will happen, in one line, and before it what an arch's own steps gave way to."""
-        plan, config, cores = self.content["plan"], self.config, self.content["host"]["cores"]
-        asked = plan["seconds_asked"]
-        end = f", {asked:g} s" if asked else ""
-        if asked and not self.plan:
-            end += f", until about {datetime.now() + timedelta(seconds=asked):%H:%M:%S}"
-        replaced = "".join(f"{new} replaces {old}\n" for old, new in config.arch.replaced.items())
-        return replaced + (
-            f"{config.name} on {config.data.name}: {plan['steps']:,} steps of {plan['batch_size']} "
-            f"({plan['epochs']:.2f} epochs), lr {plan['lr']:.3g}, strength {plan['strength']:g}, "
-            f"{config.device} {config.precision}, {config.threads} of {cores} cores{end}; record in {self.folder}"
-        )
-
-    def resume_line(self) -> str:
-        """What `resume` found."""
-        if self.content["attempts"] == 1:
-            return f"resume: no unfinished run of this config, so one starts in {self.folder}"
-        how = "" if self.checkpoint.exists() else ": no checkpoint yet, so it starts over"
-        changed = "; the code has changed since" if "+" in self.content["code"]["hash"] else ""
-        return f"resuming {self.folder}, attempt {self.content['attempts']}{how}{changed}"
-
-    def stop_line(self) -> str:
-        """What a run says that a signal stopped before its end."""
-        kept = "its last checkpoint is kept" if self.checkpoint.exists() else "there was no checkpoint yet"
-        return f"interrupted, not evaluated: {kept}; resume=true or resume={self.folder} goes on"
-
-    def evaluated(self, metrics: dict[str, float]) -> None:
-        """Keeps the figures of an evaluation. Raises FloatingPointError when a loss is not a number."""
-        self.content["metrics"] |= {key: value for key, value in metrics.items() if "/" in key}
-        for key, value in self.content["metrics"].items():
-            if not math.isfinite(value):
-                raise FloatingPointError(f"{key} is {value} after the last step")
-
-    def finish(self, status: str, steps: int) -> None:
-        """The record of a run that ended, after `steps` steps."""
-        seconds = self.content["seconds"]
-        self.content |= {"status": status, "error": None, "steps": steps}
-        self.content["cost"] |= {
-            "images_per_second": steps * self.content["plan"]["batch_size"] / seconds["train"],
-            "peak_memory_bytes": host.peak_memory(self.config.device),
-        }
-        self.save()
-
-    def fail(self, error: BaseException) -> None:
-        """Keeps an error's one line, unless the run was finished before; the config may not be resolved yet."""
-        if self.is_finished:
-            return
-        status = "interrupted" if isinstance(error, SystemExit) else "failed"
-        lines = str(error).strip().splitlines()
-        told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        self.content |= {"status": status, "error": told}
-        self.save()
-
-    def save(self) -> None:
-        """Writes result.json; a figure that is not a number becomes null, which JSON has."""
-        text = json.dumps(self.content, indent=2).replace(": NaN", ": null").replace(": Infinity", ": null")
-        self.write("result.json", text.encode() + b"\n")
 
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to resume."""
         return self.content["status"] not in UNFINISHED
 
-    def write(self, name: str, content: bytes | memoryview) -> None:
-        """Writes a file of the run whole or not at all: to a temporary name, synced, then renamed.
+    def freeze(self, plan: dict, cost: dict) -> None:
+        """Write the plan, the resolved config and the net's cost, before step 1."""
+        recipe = dataclasses.replace(self.config.recipe, lr=plan["lr"], strength=plan["strength"])
+        self.config = dataclasses.replace(self.config, recipe=recipe)
+        config = dataclasses.asdict(self.config)
+        resolved, asked = flat(config), flat(dataclasses.asdict(self.asked))
+        self.content |= {
+            "config": config,
+            "asked": {key: value for key, value in asked.items() if value != resolved[key]},
+            "host": environment.describe_host(self.config.device),
+            "plan": plan,
+            "cost": cost,
+        }
+        self.write("config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+        self.save()
 
-        Raises OSError, which names the file.
+    def add_metrics(self, metrics: dict[str, float]) -> None:
+        """Keep the metrics of an evaluation. Raises FloatingPointError where one is not finite."""
+        self.content["metrics"] |= {key: value for key, value in metrics.items() if "/" in key}
+        for key, value in self.content["metrics"].items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{key} is {value} after the last step")
+
+    def finish(self, status: str, steps: int, peak_memory: int) -> None:
+        """Write the record of a run that ended after `steps` steps; `peak_memory` is in bytes."""
+        self.content |= {"status": status, "error": None, "steps": steps}
+        self.content["cost"] |= {
+            "images_per_second": steps * self.content["plan"]["batch_size"] / self.content["seconds"]["train"],
+            "peak_memory_bytes": peak_memory,
+        }
+        self.save()
+
+    def fail(self, error: BaseException) -> None:
+        """Write the first line of `error`, unless the run had finished before."""
+        if self.is_finished:
+            return
+        status = "interrupted" if isinstance(error, SystemExit) else "failed"
+        lines = str(error).strip().splitlines()
+        message = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+        self.content |= {"status": status, "error": message}
+        self.save()
+
+    def save(self) -> None:
+        """Write result.json; a number that is not finite becomes null, since JSON has no other way to write it."""
+        text = json.dumps(_finite(self.content), indent=2, allow_nan=False)
+        self.write("result.json", text.encode() + b"\n")
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """Write a file of the run atomically: to a temporary name, synced, then renamed.
+
+        Raises:
+            OSError: which names the file.
         """
         temporary = self.folder / f"{name}.tmp"
-        with naming(self.folder / name):
+        with named_os_errors(self.folder / name):
             try:
                 with temporary.open("wb") as file:
                     file.write(content)
@@ -178,38 +147,23 @@ class Record:
                     temporary.unlink(missing_ok=True)
                 raise
             folder = os.open(self.folder, os.O_RDONLY)
-            with contextlib.suppress(OSError):  # the new name; some network file systems sync no folders
+            with contextlib.suppress(OSError):  # some network file systems sync no folders
                 os.fsync(folder)
             os.close(folder)
 
-    def table(self) -> str:
-        """The lines that end a run."""
-        metrics, seconds, cost, plan = (self.content[key] for key in ("metrics", "seconds", "cost", "plan"))
-        asked = f" of {plan['seconds_asked']:g} s" if plan["seconds_asked"] else ""
-        steps, planned = self.content["steps"], plan["steps"]
-        done = f"{steps:,} steps" if steps == planned else f"{steps:,} of {planned:,} steps"
-        phases = ", ".join(f"{phase} {seconds[phase]:.1f}" for phase in PHASES if phase != "train")
-        rows = [
-            (name, f"{100 * metrics[f'{split}/acc']:.2f} %", f"loss {metrics[f'{split}/loss']:.4f}")
-            for split, name in (("val", "validation"), ("test", "test"))
-            if f"{split}/acc" in metrics
-        ]
-        if "test/acc_tta" in metrics:
-            rows.append(("test", f"{100 * metrics['test/acc_tta']:.2f} %", "over several views of each image"))
-        rows += [
-            ("training", f"{seconds['train']:.1f} s{asked}", done),
-            ("in all", f"{seconds['total']:.1f} s", phases),
-            ("speed", f"{cost['images_per_second']:,.0f} images/s", "forward and backward, measured"),
-            ("net", f"{cost['params']:,} parameters", f"{cost['macs']:,} multiply-adds"),
-            ("status", self.content["status"], str(self.folder)),
-        ]
-        first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
-        return "\n".join(f"  {name:<{first}}  {value:>{second}}  {more}" for name, value, more in rows)
+
+def _finite(node: Any) -> Any:
+    """Return `node` with None in place of every number that is not finite."""
+    if isinstance(node, dict):
+        return {key: _finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Lets the system's errors inside name the file."""
+def named_os_errors(path: Path) -> Iterator[None]:
+    """Make OSErrors raised inside name the file."""
     try:
         yield
     except OSError as error:
@@ -217,33 +171,36 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def config_hash(config: Config) -> str:
-    """Equal for runs that ask for the same training: of the config as asked, without logger, name, folders, resume."""
+    """Return a hash of the config as asked, without NOT_HASHED: equal for runs that ask for the same training."""
     asked = dataclasses.asdict(config)
     del asked["logger"], asked["name"], asked["data"]["root"], asked["resume"]  # NOT_HASHED
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read(folder: Path, where: str) -> dict:
-    """The record in a run's folder. Raises ConfigError, beginning with `where`, when there is none."""
+def read_record(folder: Path, where: str) -> dict:
+    """Return the record in a run's folder. Raises ConfigError, whose message starts with `where`, if there is none."""
     try:
         record = json.loads((folder / "result.json").read_text())
     except OSError as error:
-        raise ConfigError(f"{where}: no run left its record there (result.json: {error.strerror})") from error
+        raise ConfigError(f"{where}: has no result.json of a run ({error.strerror})") from error
     except ValueError as error:
-        raise ConfigError(f"{where}: its result.json is no record ({error})") from error
+        raise ConfigError(f"{where}: result.json is not valid JSON ({error})") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise ConfigError(f"{where}: its result.json is no record of schema {SCHEMA}")
+        raise ConfigError(f"{where}: result.json is not a record of schema {SCHEMA}")
     return record
 
 
-def find(root: Path, wanted: str, pattern: str = "**/result.json") -> list[tuple[Path, dict]]:
-    """(folder, record) of every run under `root` whose config_hash is `wanted`, the newest first."""
-    found = []
+def find_records(root: Path, wanted: str, pattern: str) -> list[tuple[Path, dict]]:
+    """Return (folder, record) of every result.json matching `pattern` under `root` whose config_hash is `wanted`.
+
+    The newest comes first.
+    """
+    records = []
     for path in sorted(root.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError):
             continue  # not a record
         if isinstance(record, dict) and record.get("config_hash") == wanted:
-            found.append((path.parent, record))
-    return found
+            records.append((path.parent, record))
+    return records

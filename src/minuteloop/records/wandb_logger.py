@@ -1,91 +1,66 @@
-"""Where curves go: always metrics.csv in the run's folder, and W&B beside it."""
+"""W&B: curves, summary, pictures and model of a run. It can fail or hang without costing the run."""
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
+import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 
-from minuteloop.records.background_calls import Worker, first_line
-from minuteloop.records.record import Record, naming
+from minuteloop.records.background_calls import BackgroundCalls, first_line
+from minuteloop.records.record import Record
+from minuteloop.records.wandb_service import end_service
 from minuteloop.schema import Config
 
 INIT_TIMEOUT, FINISH_TIMEOUT = 10, 30  # seconds
-COLUMNS = ("step", "train/loss", "lr", "val/acc", "val/loss", "test/acc", "test/loss")
+
+log = logging.getLogger("minuteloop")
 
 
-class MetricsFile(Logger):
-    """Appends a row to metrics.csv at each log, so that a killed run keeps its curves.
+class BackgroundWandbLogger(WandbLogger):
+    """WandbLogger whose calls run in the background; the run waits for them only at its start and end."""
 
-    `resumed`: the file is that of an earlier attempt.
-    """
-
-    def __init__(self, path: Path, resumed: bool = False) -> None:
-        super().__init__()
-        self.path = path
-        if not resumed:
-            with naming(path), path.open("w", newline="") as file:
-                csv.writer(file).writerow(COLUMNS)
-
-    name = version = property(lambda self: None)
-
-    def log_hyperparams(self, *_: object, **__: object) -> None:
-        """config.yaml holds them."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """One row; a metric that is not one of COLUMNS goes only to other loggers."""
-        row = {"step": step} | {key: f"{value:.6g}" for key, value in metrics.items() if key in COLUMNS}
-        with naming(self.path), self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
-
-
-class Wandb(WandbLogger):
-    """A W&B run that cannot cost a training run: its calls are made by a Worker, and waited for only at both ends."""
-
-    def __init__(self, run, service, worker: Worker) -> None:
+    def __init__(self, run, service, calls: BackgroundCalls) -> None:
         super().__init__(experiment=run)
-        self.run, self.service, self.worker, self.say = run, service, worker, worker.say
+        self.run, self.service, self.calls = run, service, calls
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """As WandbLogger, but does not wait."""
+        """Log as WandbLogger does, without waiting."""
         metrics = dict(metrics)
-        self.worker.post(lambda: super(Wandb, self).log_metrics(metrics, step))
+        self.calls.submit(lambda: super(BackgroundWandbLogger, self).log_metrics(metrics, step))
 
     def finish(self, record: Record) -> None:
-        """Gives W&B the record's figures, pictures and model, and ends the run, so that the next is one of its own.
+        """Log the record's figures, pictures and model, and end the W&B run.
 
         Takes at most FINISH_TIMEOUT + 10 seconds.
         """
         content, folder = record.content, Path(self.run.dir).parent.resolve()
         url = None if self.run.offline else self.run.url
-        figures = content["metrics"] | {"status": content["status"]}
+        summary = content["metrics"] | {"status": content["status"]}
         for part in ("seconds", "cost", "plan"):
-            figures |= {f"{part}/{key}": value for key, value in content[part].items()}
-        self.worker.post(lambda: self.run.summary.update(figures))
-        self.worker.post(lambda: self._give_pictures(record.folder))
-        self.worker.post(lambda: self._give_model(record))
-        code = 0 if content["error"] is None else 1
-        ended = self.worker.wait(lambda: self._end_run(code), FINISH_TIMEOUT + 5, always=True)
-        self.worker.close()
+            summary |= {f"{part}/{key}": value for key, value in content[part].items()}
+        self.calls.submit(lambda: self.run.summary.update(summary))
+        self.calls.submit(lambda: self._log_pictures(record.folder))
+        self.calls.submit(lambda: self._log_model(record))
+        exit_code = 0 if content["error"] is None else 1
+        ended = self.calls.wait(lambda: self._end_run(exit_code), FINISH_TIMEOUT + 5, always=True)
+        self.calls.close()
         if not ended:
-            _end_service(self.service, self.say)
-        self.say(f"W&B: {url}" if ended and url else f"W&B: wandb sync {folder}")
+            end_service(self.service)
+        log.info("W&B: %s", url if ended and url else f"wandb sync {folder}")
 
-    def _give_pictures(self, folder: Path) -> None:
+    def _log_pictures(self, folder: Path) -> None:
         import wandb
 
         pictures = {f"pictures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("pictures/*.png"))}
         if pictures:
             self.run.log(pictures)
 
-    def _give_model(self, record: Record) -> None:
-        """The model artifact, named after the run."""
+    def _log_model(self, record: Record) -> None:
+        """Log the model artifact, named after the run."""
         import wandb
 
         if not (record.folder / "model.safetensors").exists():
@@ -94,7 +69,7 @@ class Wandb(WandbLogger):
         model = wandb.Artifact(re.sub(r"[^\w.-]", "-", record.config.name), type="model", metadata=metadata)
         for name in ("model.safetensors", "config.yaml"):
             model.add_file(str((record.folder / name).resolve()), name, policy="immutable")  # no copy is made
-        model.add_file(str(record.folder / "result.json"), "result.json")  # a copy: the last seconds are still to come
+        model.add_file(str(record.folder / "result.json"), "result.json")  # a copy: it is written once more
         self.run.log_artifact(model)
 
     def _end_run(self, exit_code: int) -> bool:
@@ -102,32 +77,32 @@ class Wandb(WandbLogger):
         return True
 
 
-def start_wandb(config: Config, folder: Path, say: Callable[[str], None]) -> Wandb | None:
-    """W&B online when a key is present, else offline at once; None, with a warning, when it cannot start.
+def start_wandb(config: Config, folder: Path) -> BackgroundWandbLogger | None:
+    """Start W&B online when a key is present, else offline; return None, after a warning, when it cannot start.
 
-    Takes at most 2 * INIT_TIMEOUT + 5 seconds. WANDB_MODE, when set, decides; with `disabled` there is none.
+    Takes at most 2 * INIT_TIMEOUT + 5 seconds. WANDB_MODE, when set, decides; with `disabled` there is no logger.
     """
     if os.environ.get("WANDB_MODE") == "disabled":
         return None
-    worker, service = Worker("W&B", say), []
-    run = worker.wait(lambda: _init(config, folder, service, say), 2 * INIT_TIMEOUT)
+    calls, service = BackgroundCalls("W&B"), []
+    run = calls.wait(lambda: _init(config, folder, service), 2 * INIT_TIMEOUT)
     if run is None:
-        worker.close()
+        calls.close()
         if service:
-            _end_service(*service, say)
+            end_service(*service)
         return None
-    return Wandb(run, *service, worker)
+    return BackgroundWandbLogger(run, *service, calls)
 
 
-def _init(config: Config, folder: Path, service: list, say: Callable[[str], None]):
-    """A started wandb.Run; the process that serves it is put into `service` as soon as it is there."""
+def _init(config: Config, folder: Path, service: list):
+    """Return a started wandb.Run; append the process that serves it to `service` as soon as it exists."""
     import wandb
 
     session = wandb.setup()
     service.append(session.ensure_service())
     wanted = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    attempts = list(dict.fromkeys([wanted, "offline"]))
-    for mode in attempts:
+    modes = list(dict.fromkeys([wanted, "offline"]))
+    for mode in modes:
         try:
             return wandb.init(
                 mode=mode,
@@ -137,7 +112,7 @@ def _init(config: Config, folder: Path, service: list, say: Callable[[str], None
                 name=f"{config.name}-{folder.name}",
                 tags=[*config.logger.tags, config.arch.name, config.recipe.name, config.data.name],
                 config=dataclasses.asdict(config),
-                reinit="create_new",  # never the run of a user's own that is open, nor one that could not be ended
+                reinit="create_new",  # never a run that the user has open, nor one that could not be ended
                 settings=wandb.Settings(
                     init_timeout=INIT_TIMEOUT,
                     finish_timeout=FINISH_TIMEOUT,
@@ -147,28 +122,12 @@ def _init(config: Config, folder: Path, service: list, say: Callable[[str], None
                 ),
             )
         except Exception as error:
-            if mode == attempts[-1]:
+            if mode == modes[-1]:
                 raise
-            say(f"warning: W&B did not start {mode}: {first_line(error)}")
+            log.warning("W&B did not start %s: %s", mode, first_line(error))
 
 
 def _has_key() -> bool:
     import wandb
 
     return bool(wandb.setup().settings.api_key) or wandb.login(prompt=False)
-
-
-def _end_service(service, say: Callable[[str], None]) -> None:
-    """Ends W&B's own process after a failure, so that neither this one's exit nor the next run waits for it."""
-    import wandb
-
-    def teardown() -> None:
-        with contextlib.suppress(Exception, SystemExit):
-            wandb.teardown()
-
-    process = service._proc  # None where another process has started it
-    if process is not None:
-        process._process.kill()
-    worker = Worker("W&B", say)
-    worker.wait(teardown, 5)
-    worker.close()

@@ -1,4 +1,4 @@
-"""The time budget: measure the steady rate, then freeze a number of steps that fits. Imports no torch."""
+"""The frozen plan: a budget as a number of steps, and the strength and learning rate that fit it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minuteloop.schema import Recipe, parse_budget
+
+STRENGTH_RAMP = (30.0, 300.0)  # epochs at which strength=auto leaves 0 and reaches 1
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,11 @@ def make_plan(
     train_images: int,
     steps_per_second: float = 0.0,
 ) -> Plan:
-    """Freezes a plan. `steps_per_second` is needed only for a budget of time; `auto_lr(batch size, epochs)` is the
-    optimizer's rule."""
+    """Return the plan for a valid `budget`.
+
+    `auto_lr(batch_size, epochs)` is the optimizer's rule for the peak learning rate; `steps_per_second` is needed for a
+    budget of time only.
+    """
     amount, unit = parse_budget(budget)
     steps_per_epoch = max(train_images // recipe.batch_size, 1)
     per_unit = {"s": steps_per_second, "ep": steps_per_epoch, "steps": 1}[unit]
@@ -48,9 +53,10 @@ def make_plan(
 
 
 def auto_strength(epochs: float) -> float:
-    """0 up to 30 epochs, 1 from 300 on, linear in the logarithm between, in steps of 0.05.
+    """Return 0 up to 30 epochs, 1 from 300 on, and a line over log(epochs) between, in steps of 0.05.
 
     On CIFAR-10's validation split (ConvNeXt at size=pico, recipe=deit, one run each) strength 0.2 cost 3.7 points at 3
     epochs, and 0.25 cost 3.4 at 10 and 3.0 at 30.
     """
-    return round(20 * min(max(math.log10(epochs / 30), 0.0), 1.0)) / 20
+    low, _ = STRENGTH_RAMP
+    return round(20 * min(max(math.log10(epochs / low), 0.0), 1.0)) / 20

@@ -1,4 +1,4 @@
-"""Which unfinished run a `resume` means, and that only one process trains in a folder."""
+"""How a run resumes: which unfinished run `resume` means, and that one process at most trains in a folder."""
 
 from __future__ import annotations
 
@@ -9,60 +9,67 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from minuteloop.records.record import NOT_HASHED, UNFINISHED, config_hash, find, read
+from minuteloop.records.record import NOT_HASHED, UNFINISHED, config_hash, find_records, read_record
 from minuteloop.schema import Config
 from minuteloop.validation import ConfigError, flat
 
 
-def folder_for(asked: Config, given: Path, root: Path | None = None, depth: str = "*") -> Path:
-    """Where the run of `asked` leaves its record: in `given`, or in the folder of the run that it resumes.
+def folder_for(asked: Config, default: Path, root: Path | None = None, depth: str = "*") -> Path:
+    """Return the folder of the run of `asked`: `default`, or that of the run it resumes.
 
-    That is the one named by `resume`; or `given` itself; or the newest unfinished run of an equal config that no other
-    process trains, `depth` folders below `root` (where `given` lies). Raises ConfigError when the one named cannot be
-    resumed.
+    With resume=FOLDER that is FOLDER; with resume=true it is `default` if that holds a run, else the newest unfinished
+    run of an equal config that no other process trains, `depth` (a glob pattern) below `root`, by default beside
+    `default`.
+
+    Raises:
+        ConfigError: if the run that resume=FOLDER names cannot be resumed.
     """
     if isinstance(asked.resume, str):
         if not Path(asked.resume).is_dir():
-            raise ConfigError(f"resume={asked.resume}: no such folder; true, false or the folder of a run")
-        unfinished(Path(asked.resume), asked, f"resume={asked.resume}")
+            raise ConfigError(f"resume={asked.resume}: no such folder; must be true, false or the folder of a run")
+        read_unfinished(Path(asked.resume), asked, f"resume={asked.resume}")
         return Path(asked.resume)
-    if asked.resume and not (given / "result.json").exists():
-        for folder, record in find(root or given.parent, config_hash(asked), f"{depth}/result.json"):
+    if asked.resume and not (default / "result.json").exists():
+        for folder, record in find_records(root or default.parent, config_hash(asked), f"{depth}/result.json"):
             if record["status"] in UNFINISHED and not _is_locked(folder):
                 return folder
-    return given
+    return default
 
 
-def unfinished(folder: Path, asked: Config, where: str) -> dict:
-    """The record in `folder`. Raises ConfigError, beginning with `where`, unless it is that of an unfinished run of
-    the config asked."""
-    record = read(folder, where)
+def read_unfinished(folder: Path, asked: Config, where: str) -> dict:
+    """Return the record in `folder`.
+
+    Raises:
+        ConfigError: starting with `where`, unless it is that of an unfinished run of the config asked.
+    """
+    record = read_record(folder, where)
     if record["config_hash"] != config_hash(asked):
         now = flat(dataclasses.asdict(asked))
         then = flat(record["config"]) | record["asked"] if record["config"] else {}
-        differ = [key for key in now | then if now.get(key) != then.get(key) and not key.startswith(NOT_HASHED)]
-        told = f", with {differ[0]}={then.get(differ[0])}, not {now.get(differ[0])}" if then and differ else ""
-        raise ConfigError(f"{where}: is a run of another config{told}")
+        changed = [key for key in now | then if now.get(key) != then.get(key) and not key.startswith(NOT_HASHED)]
+        detail = f" ({changed[0]} was {then.get(changed[0])}, now {now.get(changed[0])})" if then and changed else ""
+        raise ConfigError(f"{where}: started with a different config{detail}")
     if record["status"] not in UNFINISHED:
-        raise ConfigError(f"{where}: that run is {record['status']}, nothing is left to resume")
+        raise ConfigError(f"{where}: this run is {record['status']}; there is nothing to resume")
     return record
 
 
-def earlier(asked: Config, folder: Path) -> dict | None:
-    """The record in `folder` that a run of `asked` goes on from; None where there is none.
+def earlier_attempt(asked: Config, folder: Path) -> dict | None:
+    """Return the record in `folder` that a run of `asked` continues, or None where there is none.
 
-    Raises ConfigError for a record that it may not touch.
+    Raises:
+        ConfigError: for a record that the run must not change.
     """
     if not (folder / "result.json").exists():
         return None
     if asked.resume is False:
-        raise ConfigError(f"hydra.run.dir={folder}: holds the record of another run")
-    return unfinished(folder, asked, f"hydra.run.dir={folder}")
+        raise ConfigError(f"hydra.run.dir={folder}: holds the record of another run; add resume=true to continue it")
+    return read_unfinished(folder, asked, f"hydra.run.dir={folder}")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other runs out of `folder`, until the process ends at the latest. Raises ConfigError while one is in."""
+    """Keep other runs out of `folder`, until the process ends at the latest. Raises ConfigError while one is in it."""
     descriptor = _lock(folder)
     if descriptor is None:
         raise ConfigError(f"{folder}: another process trains there")
@@ -73,7 +80,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _lock(folder: Path) -> int | None:
-    """An open descriptor that holds `folder` until it is closed; None while another holds it."""
+    """Return an open descriptor that locks `folder` until it is closed; None while another process holds it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

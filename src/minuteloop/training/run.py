@@ -1,242 +1,180 @@
-"""Config in, record out: data, net, plan, module, trainer. What is heavy is imported after the config is valid."""
+"""A run: config in, record out. Heavy imports come after the config is valid."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
-import time
-import warnings
-from collections.abc import Callable
-from itertools import pairwise
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from minuteloop import hardware as host
-from minuteloop.recipe.ingredients import Ingredients
-from minuteloop.records.record import Record, naming
-from minuteloop.schema import Config, parse_budget
+from minuteloop import hardware
+from minuteloop.config.compose import compose_with_hydra, typed
+from minuteloop.config.instantiate import scaled_by_strength
+from minuteloop.data.cifar import resolve_root
+from minuteloop.records.record import Record
+from minuteloop.records.run_log import logging_to
+from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
+from minuteloop.schema import Config
 from minuteloop.training import resume
-from minuteloop.training.plan import Plan, make_plan
+from minuteloop.training.plan import STRENGTH_RAMP, Plan
+from minuteloop.training.process_state import restored_process_state
 from minuteloop.training.signals import Interrupt
-from minuteloop.validation import ConfigError
+from minuteloop.training.stopwatch import Stopwatch
 
-# Beside the budget: a rough look, then a measurement of (share of the budget, at least, at most) seconds. Twice as long
-# brings little: what a minute's rate differs by from that of any 2.4 s in it is the machine's drift (CPU, rms 4.4 %; of
-# 4.8 s 3.5 %; on a restless day 13 and 12 %).
-CALIBRATION = ((0.005, 0.0, 0.5), (0.04, 1.0, 10.0))
-WHITENING_IMAGES = 5000  # Jordan 2024, sec. 3.2
+log = logging.getLogger("minuteloop")
 
 
 def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config", config_dir: str = "") -> dict:
-    """Trains what `overrides` ask for, as the command line does, and gives the record and, as `folder`, where it lies.
+    """Train what `overrides` describe, as the command line does; return the record and, as `folder`, where it is.
 
-    Raises ConfigError, with nothing written, when the config is wrong.
+    Raises:
+        ConfigError: with nothing written, if the config is not valid.
     """
     config, folder = compose_run(overrides, config_name, config_dir)
-    return train(config, folder) | {"folder": str(folder.resolve())}
+    with restored_process_state():
+        return train(config, folder) | {"folder": str(folder.resolve())}
+
+
+def compose_run(
+    overrides: list[str] | tuple[str, ...], config_name: str = "config", config_dir: str = ""
+) -> tuple[Config, Path]:
+    """Return the checked config, and the folder for its record. Raises ConfigError."""
+    config, settings = compose_with_hydra(overrides, config_name, config_dir)
+    return config, resume.folder_for(config, Path(settings.run.dir))
 
 
 def train(asked: Config, folder: Path, started: float | None = None) -> dict:
-    """Trains a checked config, leaves its record in `folder` and gives it.
+    """Train a checked config, write its record to `folder` and return it.
 
-    `started` is the time.perf_counter() at which the user's wait began. What goes wrong is recorded, then raised; a
-    signal that ends the run before its evaluation raises interrupt.Stopped.
+    `started` is the time.perf_counter() at which the user's wait began. An error is recorded, then raised; a signal
+    that ends the run before its evaluation raises signals.Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with resume.locked(folder), Interrupt() as interrupt:
-        record = Record(asked, folder, started or time.perf_counter(), resume.earlier(asked, folder))
-        say = _teller(folder / "log.txt")
+    stopwatch = Stopwatch(started)
+    with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt"):
+        record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder))
         try:
             if asked.resume:
-                say(record.resume_line())
-            _train(record, interrupt, say)
+                log.info(resume_line(record))
+            _train(record, stopwatch, interrupt)
         except SystemExit as stop:
             record.fail(stop)
-            say(record.stop_line())
+            log.info(stop_line(record))
             raise
         except Exception as error:
-            with contextlib.suppress(OSError):  # a full disk; the record there says that the run did not end
+            with contextlib.suppress(OSError):  # a full disk; the record on it has status "failed"
                 record.fail(error)
             raise
-    say(record.table())
+        log.info(end_table(record))
     return record.content
 
 
-def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> None:
-    host.prepare()
+def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
+    hardware.keep_freed_memory()
     if record.asked.logger.name == "wandb":
-        host.prepare_wandb()
-    host.import_lightning()
-    import pytorch_lightning as pl
+        from minuteloop.records.wandb_service import start_service_early
 
-    from minuteloop.data.cifar import load
-    from minuteloop.data.datamodule import CIFARDataModule
-    from minuteloop.nets.blueprint import resolve
+        start_service_early()
     from minuteloop.nets.flops import count
-    from minuteloop.nets.net import build_net
-    from minuteloop.training.classifier import Classifier
+    from minuteloop.training.build import build
+    from minuteloop.training.calibrate import calibrate, compile_only
+    from minuteloop.training.trainer import quiet_lightning
 
     quiet_lightning()
-    config = record.config = host.resolve_auto(typed(record.frozen) if record.frozen else record.asked)
-    images = load(config.data.name, config.data.root)
-    data = CIFARDataModule(images, config.recipe.batch_size, config.data.holdout, config.seed, config.recipe.repeats)
-    pl.seed_everything(config.seed, verbose=False)
-    blueprint = resolve(config.arch, config.size, images.train_images.shape[-1], len(images.classes))
-    net = build_net(blueprint)
-    net.init_from(data.first_training_images(WHITENING_IMAGES))
-    ingredients = instantiate.ingredients(config.recipe)
-    _check_sides(net, ingredients, images.train_images.shape[-1])
+    asked = typed(record.frozen_config) if record.frozen_config else record.asked
+    config = record.config = _with_data_root(hardware.resolve_auto(asked))
     if config.compile:
-        host.keep_compiled()
-        net.compile(dynamic=False if ingredients.progressive else None)  # one kernel a size of images, not one for all
-
-    def classifier(plan: Plan, only_phase: float | None = None) -> Classifier:
-        fitted = ingredients.at_strength(plan.strength)
-        how = {"seed": config.seed, "channels_last": config.channels_last, "only_phase": only_phase}
-        return Classifier(net, fitted, plan, images, **how)
-
-    def planned(steps_per_second: float) -> Plan:
-        rule = ingredients.optimizer.auto_lr
-        return make_plan(config.budget, config.recipe, rule, len(data.train_indices), steps_per_second)
-
-    record.lap("setup")
-    amount, unit = parse_budget(config.budget)
-    starts = ingredients.starts
-    plan, measuring = record.plan or planned(steps_per_second=10.0), unit == "s" and not record.plan
-    if measuring or config.compile:
-        say(f"{config.name}: measuring the rate of a step")
-        compiling = config.compile
-        for share, least, most in CALIBRATION:  # the first, rough rate tells with which strength to measure
-            seconds = min(max(share * amount, least), most) / len(starts) if measuring else 0.0
-            rates = [measure_rate(config, classifier(plan, start), data, seconds) for start in starts]
-            if measuring:
-                lengths = (end - start for start, end in pairwise((*starts, 1.0)))
-                slowness = (length / rate.steps_per_second for length, rate in zip(lengths, rates, strict=True))
-                plan = planned(1 / sum(slowness))
-            record.lap("calibrate", compile=sum(rate.first_seconds for rate in rates) if compiling else 0.0)
-            compiling = False
-    record.freeze(plan, count(blueprint, blueprint.image_size))
-    for warning in blueprint.warnings:
-        say(f"warning: {warning}")
-    say(record.start_line())
-    _fit(record, classifier(plan), data, interrupt, say)
+        hardware.keep_compiled_kernels()
+    parts = build(config)
+    stopwatch.lap("setup")
+    frozen = Plan(**record.plan) if record.plan else None
+    plan = compile_only(parts, frozen, stopwatch) if frozen else calibrate(parts, stopwatch)
+    cost = count(parts.spec, parts.spec.image_size)
+    record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
+    for warning in parts.spec.warnings:
+        log.warning(warning)
+    for line in start_lines(record, scaled_by_strength(config.recipe), STRENGTH_RAMP):
+        log.info(line)
+    _fit(record, parts, plan, stopwatch, interrupt)
 
 
-def _fit(record: Record, module, data, interrupt: Interrupt, say: Callable[[str], None]) -> None:
-    from safetensors.torch import save
+def _with_data_root(config: Config) -> Config:
+    """Return the config with the folder that the data is in, so that the record says where it was."""
+    root = str(resolve_root(config.data.root).resolve())
+    return config if config.data.name == "sample" else replace(config, data=replace(config.data, root=root))
 
-    from minuteloop.records import plots as pictures
-    from minuteloop.records import wandb_logger as loggers
-    from minuteloop.training.checkpoint import Checkpoint, RecordIO
-    from minuteloop.training.timing import Clock, Progress
 
-    config, plan = record.config, module.plan
-    wandb = loggers.start_wandb(config, record.folder, say) if config.logger.name == "wandb" else None
-    record.lap("log")
-    clock, resumed = Clock(plan.seconds_asked, record.stopwatch), record.checkpoint.exists()
+def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
+    """Train, evaluate, draw and log; the record is finished before pictures and W&B, which cannot cost the run."""
+    from minuteloop.records import loggers
+    from minuteloop.training.timing import Clock
+
+    config, clock = record.config, Clock(plan.seconds_asked, stopwatch)
+    module, resumed = parts.classifier(plan), record.checkpoint.exists()
+    run_loggers = loggers.start_loggers(config, record.folder, resumed)
+    stopwatch.lap("log")
     try:
-        trainer = make_trainer(
-            config,
-            max_steps=plan.steps,
-            plugins=[RecordIO(record)],
-            callbacks=[clock, Checkpoint(record, clock, interrupt, say), Progress(plan.steps, clock, say)],
-            logger=[loggers.MetricsFile(record.folder / "metrics.csv", resumed), *([wandb] if wandb else [])],
-            val_check_interval=plan.steps // config.evaluations + 1,  # the last comes after training
-            limit_val_batches=1.0 if config.data.holdout else 0,
-        )
-        trainer.fit(module, data, ckpt_path=record.checkpoint if resumed else None)
-        record.lap("setup")
-        steps = trainer.global_step
-        record.write("model.safetensors", save({k: v.contiguous() for k, v in module.net.state_dict().items()}))
-        if config.data.holdout:
-            record.evaluated(trainer.validate(module, data, verbose=False)[0])
-        record.evaluated(trainer.test(module, data, verbose=False)[0])
-        record.lap("eval")
-        interrupted = interrupt.signum and steps < plan.steps
-        status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
-        record.finish(status, steps)
+        _fit_and_evaluate(record, parts, module, clock, interrupt, run_loggers)
         if config.logger.pictures:
-            pictures.draw(record, module, data.dataset, say)
+            _draw_pictures(record, module, parts.images)
         if clock.is_late:
-            asked = f"{plan.seconds_asked:g} s asked"
-            say(f"warning: training took {clock.seconds:.1f} s of {asked}; was the machine busy?")
+            budget = f"budget of {plan.seconds_asked:g} s"
+            log.warning(f"training took {clock.seconds:.1f} s, more than its {budget}; was the machine busy?")
     except BaseException as error:
         with contextlib.suppress(OSError):
-            record.fail(error)  # before W&B is told
+            record.fail(error)  # before the loggers read it
         raise
     finally:
-        if wandb:
-            wandb.finish(record)
-    record.lap("log")
+        loggers.finish_loggers(run_loggers, record)
+    stopwatch.lap("log")
     record.save()
     if record.is_finished:
         record.checkpoint.unlink(missing_ok=True)
 
 
-def _check_sides(net, ingredients: Ingredients, side: int) -> None:
-    """Raises ConfigError where a progressive recipe asks for images that the net does not run on."""
-    from minuteloop.nets.flops import count
+def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt, run_loggers: list) -> None:
+    from safetensors.torch import save
 
-    for start in ingredients.starts:
-        shown, _ = ingredients.at_phase(start, side)
-        try:
-            if shown != side:
-                count(net, shown)
-        except (RuntimeError, AssertionError) as error:
-            first = str(error).splitlines()[0]
-            raise ConfigError(
-                f"recipe.progressive: the net does not run on {shown}x{shown} images ({first}); recipe.progressive=null"
-            ) from error
+    from minuteloop.training.checkpoint import AtomicCheckpointIO, Checkpoint
+    from minuteloop.training.progress import Progress
+    from minuteloop.training.trainer import make_trainer
 
-
-def quiet_lightning() -> None:
-    """Leaves out what Lightning says of every trainer; what a run does is said by the run."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches|resuming from a checkpoint).*")
-
-
-def make_trainer(config: Config, **more):
-    """A Lightning trainer without what a minute has no time for."""
-    import pytorch_lightning as pl
-
-    from minuteloop.training.timing import NoProfiler
-
-    return pl.Trainer(
-        accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
-        devices=1,
-        precision={"bf16": "bf16-mixed", "fp32": "32-true"}[config.precision],
-        gradient_clip_val=config.recipe.clip_grad,
-        max_epochs=-1,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        profiler=NoProfiler(),
-        **more,
+    config, plan, data = record.config, module.plan, parts.data
+    trainer = make_trainer(
+        config,
+        max_steps=plan.steps,
+        plugins=[AtomicCheckpointIO(record)],
+        callbacks=[
+            clock,
+            Checkpoint(record, clock, interrupt),
+            Progress(config.name, plan.steps, plan.batch_size, clock),
+        ],
+        logger=run_loggers,
+        val_check_interval=plan.steps // config.evaluations + 1,  # the last one comes after training
+        limit_val_batches=1.0 if config.data.holdout else 0,
     )
+    trainer.fit(module, data, ckpt_path=record.checkpoint if record.checkpoint.exists() else None)
+    clock.stopwatch.lap("setup")
+    steps = trainer.global_step
+    weights = {name: tensor.contiguous() for name, tensor in module.net.state_dict().items()}
+    record.write("model.safetensors", save(weights))
+    if config.data.holdout:
+        record.add_metrics(trainer.validate(module, data, verbose=False)[0])
+    record.add_metrics(trainer.test(module, data, verbose=False)[0])
+    clock.stopwatch.lap("eval")
+    interrupted = interrupt.signum and steps < plan.steps
+    status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
+    record.finish(status, steps, hardware.peak_memory(config.device))
 
 
-def measure_rate(config: Config, module, data, seconds: float):
-    """The steady clock.Rate over `seconds` of training in a trainer as the run's; the net's state is put back."""
-    from minuteloop.training.timing import Rate
+def _draw_pictures(record: Record, module, images) -> None:
+    from minuteloop.records import plots
 
-    before = copy.deepcopy(module.net.state_dict())
-    rate = Rate(seconds)
-    make_trainer(config, callbacks=[rate], logger=False, limit_val_batches=0).fit(module, data)
-    module.net.load_state_dict(before)
-    module.net.zero_grad()
-    return rate
-
-
-def _teller(log: Path) -> Callable[[str], None]:
-    """Says a line in the run's log and on the terminal, whose closing costs no run."""
-
-    def say(line: str) -> None:
-        with naming(log), log.open("a") as file:
-            file.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        with contextlib.suppress(BrokenPipeError):
-            print(line, flush=True)
-
-    return say
+    plots.draw(
+        record,
+        logits=module.test_logits,
+        first_batch=module.first_batch,
+        mean=module.pipeline.mean,
+        std=module.pipeline.std,
+        dataset=images,
+    )

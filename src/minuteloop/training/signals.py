@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: between two steps while training, at once before and after. Imports no torch."""
+"""Ctrl-C and SIGTERM: handled between two steps while training, immediately before and after. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import threading
 
 
 class Stopped(SystemExit):
-    """A signal ended the run; the exit code is 128 + its number, which shells know.
+    """A signal ended the run; the exit code is 128 + its number, as shells report it.
 
-    Lightning lets it through, where it turns KeyboardInterrupt into exit code 1 and its own exception for SIGTERM is
-    an exit with code 0.
+    Lightning lets SystemExit through; it turns KeyboardInterrupt into exit code 1, and its own exception for SIGTERM
+    exits with code 0.
     """
 
     def __init__(self, signum: int) -> None:
@@ -22,10 +22,10 @@ class Stopped(SystemExit):
 
 
 class Interrupt:
-    """The handler of SIGINT and SIGTERM, inside `with`.
+    """The handler of SIGINT and SIGTERM inside `with`.
 
     After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps.
-    Before, and for a second one, Stopped is raised at once.
+    Before that, and for a second signal, Stopped is raised immediately.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -34,16 +34,16 @@ class Interrupt:
         self.signum, self.holding, self.previous = None, False, {}
 
     def __enter__(self) -> Interrupt:
-        self.previous = self._take()
+        self.previous = self._install()
         return self
 
     def __exit__(self, *_: object) -> None:
         for signum, handler in self.previous.items():
             signal.signal(signum, handler)
 
-    def _take(self) -> dict:
+    def _install(self) -> dict:
         if threading.current_thread() is not threading.main_thread():
-            return {}  # only the main thread may have handlers
+            return {}  # only the main thread may set handlers
         return {signum: signal.signal(signum, self._handle) for signum in self.SIGNALS}
 
     def _handle(self, signum: int, frame: object) -> None:
@@ -52,12 +52,12 @@ class Interrupt:
         self.signum = signum
 
     def hold(self) -> None:
-        """Signals wait for the end of the step. Takes SIGTERM back, since a trainer that starts puts itself before."""
-        self._take()
+        """Defer signals to the end of the step; install the handler again, since a starting trainer replaces it."""
+        self._install()
         self.holding = True
 
     def release(self) -> None:
-        """Signals act at once again; a SIGTERM that came in the last step does so now."""
+        """Stop deferring signals; a SIGTERM of the last step raises Stopped now."""
         self.holding = False
         if self.signum == signal.SIGTERM:
             raise Stopped(self.signum)

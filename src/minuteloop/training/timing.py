@@ -1,54 +1,54 @@
-"""Training seconds: measured without evaluation, shown while they pass, and guarded; and a profiler that takes none."""
+"""Training seconds: the steady rate of steps, and a clock that leaves evaluation out and guards the budget."""
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.trainer.states import TrainerFn
-from tqdm import tqdm
 
 from minuteloop.training.stopwatch import Stopwatch
 
-LATE, OVERRUN = 1.1, 2.0  # times the seconds asked: a warning, and the end
+LATE, OVERRUN = 1.1, 2.0  # times the budget: a warning, and the end
+WARMUP_STEPS = 3  # steps that a rate leaves out
+COUNTED_STEPS = 3  # steps that a rate counts at least
+SYNC_EVERY = 5  # steps; waiting for the device at every step would slow it
 
 
 class Clock(pl.Callback):
-    """Books the seconds of training and of evaluation apart; stops a run that takes more than twice what was asked."""
+    """Times training and evaluation separately; stops a run that takes more than OVERRUN times its budget."""
 
-    def __init__(self, seconds_asked: float | None = None, stopwatch: Stopwatch | None = None) -> None:
-        self.asked = seconds_asked or float("inf")
+    def __init__(self, budget: float | None = None, stopwatch: Stopwatch | None = None) -> None:
+        """`budget` is in seconds of training, None = unlimited."""
+        self.budget = budget or float("inf")
         self.stopwatch, self.overrun = stopwatch or Stopwatch(), False
 
-    def lap(self, phase: str) -> None:
-        """Books a phase that ends. Waits for the device, so that its seconds are its own."""
+    def lap(self, stage: str) -> None:
+        """End a stage, after the device has finished its work."""
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
-        self.stopwatch.lap(phase)
+        self.stopwatch.lap(stage)
 
     @property
     def seconds(self) -> float:
-        """Of training, up to the last evaluation or checkpoint."""
+        """Training seconds up to the last evaluation or checkpoint."""
         return self.stopwatch.seconds["train"]
 
     def now(self) -> float:
-        """Training seconds so far, without waiting for the device."""
+        """Return the training seconds so far, without waiting for the device."""
         return self.seconds + time.perf_counter() - self.stopwatch.last
 
     @property
     def is_late(self) -> bool:
-        """Whether training took notably longer than asked."""
-        return self.seconds > LATE * self.asked
+        """Whether training took notably longer than its budget."""
+        return self.seconds > LATE * self.budget
 
     def on_train_start(self, *_) -> None:
         self.lap("setup")
 
     def on_train_batch_end(self, trainer, *_) -> None:
-        if self.now() > OVERRUN * self.asked:
+        if self.now() > OVERRUN * self.budget:
             self.overrun = trainer.should_stop = True
 
     def on_validation_start(self, trainer, *_) -> None:
@@ -66,80 +66,47 @@ class Clock(pl.Callback):
             self.lap("train")
 
 
-class Progress(pl.Callback):
-    """A bar whose remaining time is right, since the number of steps is known; and a line at each evaluation."""
-
-    def __init__(self, steps: int, clock: Clock, say: Callable[[str], None]) -> None:
-        self.steps, self.clock, self.say, self.bar = steps, clock, say, None
-
-    def on_train_start(self, trainer, *_) -> None:
-        self.bar = tqdm(
-            total=self.steps,
-            initial=trainer.global_step,
-            unit="step",
-            dynamic_ncols=True,
-            leave=False,
-            disable=None,
-            smoothing=0.05,
-        )
-
-    def on_train_batch_end(self, *_) -> None:
-        self.bar.update()
-
-    def on_validation_end(self, trainer, *_) -> None:
-        step, metrics = trainer.global_step, trainer.callback_metrics
-        if trainer.state.fn == TrainerFn.FITTING:
-            left = self.clock.seconds / step * (self.steps - step)
-            self.bar.clear()
-            self.say(
-                f"step {step:,} of {self.steps:,}: val/acc {100 * metrics['val/acc']:.2f} %, "
-                f"val/loss {metrics['val/loss']:.3f}, {left:.0f} s of training left"
-            )
-
-    def on_train_end(self, *_) -> None:
-        self.bar.close()
-
-
 class Rate(pl.Callback):
-    """Measures the steady rate for `seconds` seconds, at least WARMUP + 3 steps, then stops the trainer."""
+    """Measures the steady rate of steps for `seconds` seconds, then stops the trainer.
 
-    WARMUP = 3  # steps that are not counted
+    WARMUP_STEPS steps are left out and at least COUNTED_STEPS counted. Where steps are so slow that `patience` seconds
+    have passed since the first one ended, one step of each is enough.
+    """
 
-    def __init__(self, seconds: float) -> None:
-        self.limit, self.steps, self.measured = seconds, 0, 0
-        self.begin = self.start = self.end = 0.0
+    def __init__(self, seconds: float, patience: float = float("inf")) -> None:
+        self.limit, self.patience = seconds, patience
+        self.steps = self.counted = 0
+        self.begin = self.first_end = self.end = 0.0
+        self.start: float | None = None  # of the counted steps
+        self.warmup, self.is_slow = WARMUP_STEPS, False
 
     def on_train_start(self, *_) -> None:
         self.begin = time.perf_counter()
 
     def on_train_batch_end(self, trainer, *_) -> None:
         self.steps += 1
-        on_device = torch.cuda.is_initialized()
-        if self.steps > self.WARMUP and on_device and (self.steps - self.WARMUP) % 5:
-            return  # waiting for the device at every step would slow it
-        if on_device:
+        if torch.cuda.is_initialized():
+            if self.start is not None and (self.steps - self.warmup) % SYNC_EVERY:
+                return
             torch.cuda.synchronize()
-        self.end, self.measured = time.perf_counter(), self.steps - self.WARMUP
-        if self.steps == self.WARMUP:
-            self.start = self.end
-        trainer.should_stop = self.measured >= 3 and self.end - self.start >= self.limit
+        now = time.perf_counter()
+        if self.steps == 1:
+            self.first_end = now
+        self.is_slow = now - self.first_end > self.patience
+        if self.start is None:
+            if self.steps == WARMUP_STEPS or self.is_slow:
+                self.start, self.warmup = now, self.steps
+            return
+        self.end, self.counted = now, self.steps - self.warmup
+        is_measured = self.counted >= COUNTED_STEPS and self.end - self.start >= self.limit
+        trainer.should_stop = is_measured or self.is_slow
 
     @property
     def first_seconds(self) -> float:
-        """Of the steps that are not counted, in which a compiled net is compiled."""
+        """Seconds of the steps left out, which include compiling."""
         return self.start - self.begin
 
     @property
     def steps_per_second(self) -> float:
-        """Over the counted steps."""
-        return self.measured / (self.end - self.start)
-
-
-class NoProfiler(PassThroughProfiler):
-    """Measures nothing. Lightning's own does so too, but through some 40 generators a step, 0.15 ms on a CPU."""
-
-    NOTHING = contextlib.nullcontext()
-
-    def profile(self, action_name: str) -> contextlib.AbstractContextManager:
-        """A context in which nothing happens."""
-        return self.NOTHING
+        """Rate of the counted steps."""
+        return self.counted / (self.end - self.start)

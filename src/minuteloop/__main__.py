@@ -1,0 +1,5 @@
+"""python -m minuteloop"""
+
+from minuteloop.cli import main
+
+main()

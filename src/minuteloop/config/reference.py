@@ -1,0 +1,92 @@
+"""Every config key with its value, meaning, unit and allowed values: what `--help` and docs/config.md print."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.schema import Config
+from minuteloop.validation import spell
+
+GROUPS = {  # folders of conf/ -> what one of their files is
+    "arch": "architecture",
+    "size": "scale of the architecture",
+    "modernization": "steps, as a list: modernization=[patchify,gelu]",
+    "recipe": "optimizer numbers and ingredients",
+    "ingredient": "ingredients, as a list: ingredient=[sgd]; each replaces its slot in the recipe",
+    "data": "dataset",
+    "logger": "where results go besides the run's folder",
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One config key."""
+
+    name: str  # as typed on the command line
+    value: Any
+    help: str
+    unit: str
+    rule: str  # what it may hold, '' where only its type restricts it
+
+
+def config_keys(config: Config) -> Iterator[Key]:
+    """Yield every key of a config in order; its ingredients' fields take the place of recipe's nodes."""
+    for key in _keys(config, ""):
+        if not (key.name.startswith("recipe.") and isinstance(key.value, dict)):
+            yield key
+    for where, node in ingredient_nodes(config.recipe):
+        yield from ingredient_keys(ingredient(node, where), where)
+
+
+def ingredient_keys(instance: Any, where: str) -> Iterator[Key]:
+    """Yield the keys of an ingredient at the key `where`."""
+    yield from _keys(instance, f"{where}.")
+
+
+def _keys(node: Any, prefix: str) -> Iterator[Key]:
+    for spec in dataclasses.fields(node):
+        value, metadata = getattr(node, spec.name), spec.metadata
+        if dataclasses.is_dataclass(value):
+            yield from _keys(value, f"{prefix}{spec.name}.")
+        else:
+            rule = metadata.get("rule", "").removeprefix("must be ")
+            yield Key(f"{prefix}{spec.name}", value, metadata.get("help", ""), metadata.get("unit", ""), rule)
+
+
+def group_options(conf: Path, group: str) -> list[str]:
+    """Return the names of the files of a group."""
+    return sorted(file.stem for file in conf.glob(f"{group}/*.yaml"))
+
+
+def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
+    """Return the help of training: usage, groups with their files, and a line for each key with its composed value."""
+    lines = [
+        "Train one config, or many with -m, and leave a record in runs/.",
+        "",
+        f"usage: {program} [KEY=VALUE ...] [-m] [-cn NAMED_RUN] [-cd FOLDER]",
+        "",
+        "  -m             run every combination of comma-separated values and end with a table",
+        "  -cn NAME       start from a named run: " + ", ".join(sorted(file.stem for file in recipes.glob("*.yaml"))),
+        "  -cd FOLDER     also search your own conf/ in FOLDER",
+        "  --cfg job      print the composed config; --hydra-help for Hydra's other options",
+        "",
+        "Groups (GROUP=NAME)",
+    ]
+    for group, meaning in GROUPS.items():
+        lines += ["", f"  {group}: {meaning}", *_wrapped(", ".join(group_options(conf, group)), "    ")]
+    lines += ["", "Keys (KEY=VALUE, here with the values of this command)", ""]
+    for key in config_keys(config):
+        extra = "; ".join(filter(None, [key.unit, key.rule]))
+        lines.append(f"  {key.name}={spell(key.value)}")
+        lines += _wrapped(f"{key.help} ({extra})" if extra else key.help, "      ")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)

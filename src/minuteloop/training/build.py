@@ -1,0 +1,84 @@
+"""Build what a config describes: images, net, ingredients, and classifiers of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytorch_lightning as pl
+
+from minuteloop.config import instantiate
+from minuteloop.data.cifar import Images, load
+from minuteloop.data.datamodule import CIFARDataModule
+from minuteloop.nets.blueprint import resolve
+from minuteloop.nets.flops import count
+from minuteloop.nets.net import build_net
+from minuteloop.recipe.ingredients import Ingredients
+from minuteloop.schema import Config
+from minuteloop.training.classifier import Classifier
+from minuteloop.training.plan import Plan, make_plan
+from minuteloop.validation import ConfigError
+
+WHITENING_IMAGES = 5000  # Jordan 2024, sec. 3.2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a run whose `auto` settings about the machine are resolved."""
+
+    config: Config
+    images: Images
+    data: CIFARDataModule
+    spec: object  # a resolved net
+    net: object
+    ingredients: Ingredients  # at full strength
+
+    def classifier(self, plan: Plan, only_phase: float | None = None) -> Classifier:
+        """Return a classifier of the net for a plan, and let the data module augment as it does."""
+        classifier = Classifier(
+            self.net,
+            self.ingredients.at_strength(plan.strength),
+            plan,
+            self.images,
+            seed=self.config.seed,
+            channels_last=self.config.channels_last,
+            only_phase=only_phase,
+        )
+        self.data.pipeline = classifier.pipeline
+        return classifier
+
+    def plan(self, steps_per_second: float = 0.0) -> Plan:
+        """Return the plan of the config's budget at a rate of steps."""
+        rule, train_images = self.ingredients.optimizer.auto_lr, len(self.data.train_indices)
+        return make_plan(self.config.budget, self.config.recipe, rule, train_images, steps_per_second)
+
+
+def build(config: Config) -> Parts:
+    """Build the parts of a run, seeded. Raises ConfigError."""
+    images = load(config.data.name, config.data.root)
+    data = CIFARDataModule(images, config.recipe.batch_size, config.data.holdout, config.seed, config.recipe.repeats)
+    image_size = images.train_images.shape[-1]
+    pl.seed_everything(config.seed, verbose=False)
+    spec = resolve(config.arch, config.size, image_size, len(images.classes))
+    net = build_net(spec)
+    net.init_from(data.first_training_images(WHITENING_IMAGES))
+    ingredients = instantiate.ingredients(config.recipe)
+    _check_image_sizes(net, ingredients, image_size)
+    if config.compile:
+        # a progressive recipe: one kernel for each image size, not one for all
+        net.compile(dynamic=False if ingredients.progressive else None)
+    return Parts(config, images, data, spec, net, ingredients)
+
+
+def _check_image_sizes(net, ingredients: Ingredients, image_size: int) -> None:
+    """Raise ConfigError where a progressive recipe asks for images that the net does not run on."""
+    for start in ingredients.starts:
+        phase_size, _ = ingredients.at_phase(start, image_size)
+        try:
+            if phase_size != image_size:
+                count(net, phase_size)
+        except (RuntimeError, AssertionError) as error:
+            line = str(error).splitlines()[0]
+            size = f"{phase_size}x{phase_size}"
+            raise ConfigError(
+                f"recipe.progressive: the net does not run on {size} images ({line}); use recipe.progressive=null"
+            ) from error
