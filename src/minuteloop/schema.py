@@ -120,8 +120,8 @@ class Block:
     )
     alpha: float = number(0.0, 0.0, 10.0, "scale of a branch in nets without norms (Brock 2021); 0 = none")
     head_width: int = integer(32, 1, 4096, "width of an attention head", "channels")
-    init: str = choice("normal", "dirac", help="initial convolution weights of the whole net")
-    bias: bool = setting(False, "convolutions of the whole net have a bias")
+    init: str = choice("normal", "dirac", help="initial convolution weights, the same in all stages")
+    bias: bool = setting(False, "all convolutions have a bias")
     layer_scale: float = number(0.0, 0.0, 1.0, "initial value of layer scale; 0 = none")
     zero_init_last: bool = setting(False, "the last weights of a branch start at 0 (Goyal 2017)")
 
@@ -239,7 +239,7 @@ SECONDS = {"s": 1, "min": 60, "h": 3600}
 
 @dataclass
 class Config:
-    """A whole run."""
+    """Everything that a run asks for."""
 
     name: str = setting("${arch.name}-${recipe.name}", "name of the run: its folder is runs/NAME/TIME-ID")
     arch: Arch = field(default_factory=Arch)

@@ -84,7 +84,7 @@ def choice(default, *others, help: str, by_stage: bool = False) -> Any:
 
 
 def pattern(default, regex: str, rule: str, help: str, allow=(), by_stage: bool = False) -> Any:
-    """Declare a field whose text matches `regex`; `rule` says what that means ('must be ...')."""
+    """Declare a field whose text matches `regex`; `rule` is its description ('must be ...')."""
     return _rule(default, lambda value: re.fullmatch(regex, str(value)) is not None, rule, help, allow, by_stage)
 
 
@@ -99,7 +99,7 @@ def integer(default, low: int, high: int, help: str, unit: str = "", allow=(), b
 
 
 def custom(default, test, rule: str, help: str) -> Any:
-    """Declare a field for whose value `test(value)` is true; `rule` says what that means ('must be ...')."""
+    """Declare a field for whose value `test(value)` is true; `rule` is its description ('must be ...')."""
     return _rule(default, test, rule, help, (), False)
 
 

@@ -1,6 +1,7 @@
-"""A run's folder back to its net."""
+"""The net of a run is loaded from its folder."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import minuteloop
 from minuteloop.data.cifar import load
+from minuteloop.trained.load import TrainedNet
 from minuteloop.validation import ConfigError
 
 QUICK = ["data=sample", "logger=none", "size.reduce=32", "size.width=0.125", "recipe.batch_size=64", "threads=1"]
@@ -15,53 +17,87 @@ QUICK = ["data=sample", "logger=none", "size.reduce=32", "size.width=0.125", "re
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
+    """The folder and the record of a run."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     options = [*QUICK, "precision=fp32", "budget=20steps", "recipe.strength=0.5"]
     return folder, minuteloop.run([*options, f"hydra.run.dir={folder}"])
 
 
-def test_a_loaded_net_gives_the_records_accuracy(finished):
-    folder, record = finished
-    images = load("sample")
+@pytest.fixture(scope="module")
+def net(finished):
+    return minuteloop.load(finished[0])
+
+
+@pytest.fixture
+def images():
+    return torch.from_numpy(load("sample").test_images[:8])
+
+
+def test_loaded_net_has_the_accuracy_of_the_record(finished, net):
+    record, sample = finished[1], load("sample")
     with torch.no_grad():
-        logits = minuteloop.load(folder)(torch.from_numpy(images.test_images))
-    labels = torch.from_numpy(images.test_labels)
-    assert logits.shape == (1000, 10)
-    with pytest.raises(ValueError, match=r"uint8 \[N,3,H,W\], not torch.float32 \[1000, 3, 32, 32\]"):
-        minuteloop.load(folder)(torch.from_numpy(images.test_images) / 255)
+        logits = net(torch.from_numpy(sample.test_images))
+    labels = torch.from_numpy(sample.test_labels)
+    assert logits.shape == (1000, 10) and net.classes == sample.classes
     assert record["metrics"]["test/acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     loss = torch.nn.functional.cross_entropy(logits, labels).item()
     assert record["metrics"]["test/loss"] == pytest.approx(loss, rel=1e-5)
     assert not np.allclose(logits.std(0), 0)
 
 
-def test_a_loaded_net_is_on_the_cpu_in_evaluation_mode(finished):
-    model = minuteloop.load(str(finished[0]))
-    assert not any(module.training for module in model.modules())
-    assert {tensor.device.type for tensor in model.state_dict().values()} == {"cpu"}
-    assert sum(weight.numel() for weight in model.net.parameters()) == finished[1]["cost"]["params"]
+def test_numpy_images_give_the_logits_of_tensors(net, images):
+    expected = net(images)
+    assert torch.equal(net(images.numpy()), expected)
+    assert torch.equal(net(images.numpy()[::-1]), expected.flip(0)), "a view with a negative stride"
 
 
-def test_a_trainer_can_test_a_loaded_net(finished):
-    import pytorch_lightning as pl
+@pytest.mark.parametrize(
+    "change, received",
+    [
+        (lambda images: images / 255, "float32 [8,3,32,32]"),
+        (lambda images: images[0], "uint8 [3,32,32]"),
+        (lambda images: images[:, :1], "uint8 [8,1,32,32]"),
+        (lambda images: images.permute(0, 2, 3, 1), "uint8 [8,32,32,3]"),
+        (lambda images: images.repeat(1, 1, 2, 1), "uint8 [8,3,64,32]"),
+        (lambda images: images.numpy() / 255, "float64 [8,3,32,32]"),
+    ],
+    ids=["dtype", "rank", "channels", "channels last", "size", "numpy"],
+)
+def test_wrong_images_are_rejected(net, images, change, received):
+    with pytest.raises(ValueError) as error:
+        net(change(images))
+    assert str(error.value) == f"images must be uint8 [N,3,32,32], got {received}"
 
-    from minuteloop.data.datamodule import CIFARDataModule
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = pl.Trainer(accelerator="cpu", enable_model_summary=False, **quiet)
-    data = CIFARDataModule(load("sample"), 64, 400)
-    (metrics,) = trainer.test(minuteloop.load(finished[0]), data, verbose=False)
-    assert metrics["test/acc"] == pytest.approx(finished[1]["metrics"]["test/acc"])
+def test_loaded_net_is_on_the_cpu_in_eval_mode(finished):
+    net = minuteloop.load(str(finished[0]))
+    assert isinstance(net, TrainedNet)
+    assert not any(module.training for module in net.modules())
+    assert {tensor.device.type for tensor in net.state_dict().values()} == {"cpu"}
+    assert sum(weight.numel() for weight in net.net.parameters()) == finished[1]["cost"]["params"]
 
 
-def test_a_net_is_loaded_with_the_strength_that_it_was_trained_with(tmp_path):
-    words = [*QUICK, "arch=vgg16", "recipe=deit", "budget=2steps"]  # strength 0, and no block has a drop path
-    record = minuteloop.run([*words, f"hydra.run.dir={tmp_path / 'run'}"])
+def test_loaded_net_can_be_traced(net, images):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # layers choose a CPU kernel by the size of their input, which is fixed
+        traced = torch.jit.trace(net, images[:4])
+    torch.testing.assert_close(traced(images), net(images))
+
+
+def test_loaded_net_can_be_exported(net, images):
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    exported = torch.export.export(net, (images[:4],), dynamic_shapes={"images": {0: batch}}).module()
+    torch.testing.assert_close(exported(images), net(images))
+
+
+def test_net_is_loaded_at_the_strength_of_its_run(tmp_path):
+    overrides = [*QUICK, "arch=vgg16", "recipe=deit", "budget=2steps"]  # strength 0, and no block has a drop path
+    record = minuteloop.run([*overrides, f"hydra.run.dir={tmp_path / 'run'}"])
     assert record["plan"]["strength"] == 0 and minuteloop.load(tmp_path / "run").net is not None
 
 
-def test_a_folder_without_a_trained_net_is_refused_in_one_line(finished, tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere: no run left its record there"):
+def test_folder_without_a_trained_net_is_a_one_line_error(finished, tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere: has no result\.json of a run"):
         minuteloop.load(tmp_path / "nowhere")
     content = json.loads((finished[0] / "result.json").read_text())
     (tmp_path / "result.json").write_text(json.dumps(content))
@@ -72,9 +108,9 @@ def test_a_folder_without_a_trained_net_is_refused_in_one_line(finished, tmp_pat
         minuteloop.load(tmp_path)
     assert "\n" not in str(error.value)
     (tmp_path / "result.json").write_text(json.dumps(content | {"metrics": {}, "status": "failed"}))
-    with pytest.raises(ConfigError, match="that run is failed, not evaluated; resume="):
+    with pytest.raises(ConfigError, match="the run is failed, not evaluated; continue it with resume="):
         minuteloop.load(tmp_path)
     content["config"]["arch"]["colour"] = "red"
     (tmp_path / "result.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"the record's config: .*colour"):
+    with pytest.raises(ConfigError, match=r"config of the record: .*colour"):
         minuteloop.load(tmp_path)

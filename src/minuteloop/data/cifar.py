@@ -33,8 +33,8 @@ class Images:
 def load(name: str, root: str | os.PathLike = "auto") -> Images:
     """Load cifar10 or cifar100 (50,000 + 10,000 images), or sample (2,000 + 1,000 images of CIFAR-10, embedded).
 
-    `root` is the folder to search and to download to (`auto`: $MINUTELOOP_DATA or ~/.cache/minuteloop), a folder of
-    batches, or an archive; sample ignores it. CIFAR-10 is verified by SHA-256.
+    `root` is the folder to search and to download to, a folder of batches, or an archive (`auto`: see resolve_root);
+    sample ignores it. CIFAR-10 is verified by SHA-256.
 
     Raises:
         ConfigError: if the name is unknown, a file is damaged, the folder cannot be used or no source can be reached.
@@ -43,9 +43,7 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
         return _load_sample()
     if name not in DATASETS:
         raise ConfigError(f"data.name={name}: unknown dataset{did_you_mean(name, [*DATASETS, 'sample'])}")
-    if root == "auto":
-        root = os.environ.get("MINUTELOOP_DATA") or "~/.cache/minuteloop"
-    dataset, root = DATASETS[name], Path(root).expanduser()
+    dataset, root = DATASETS[name], resolve_root(root)
     try:
         records = cifar_files.find(dataset, root)
         if records is None:
@@ -59,6 +57,13 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
         dataset.mean,
         dataset.std,
     )
+
+
+def resolve_root(root: str | os.PathLike) -> Path:
+    """Return the path that `root` of `load` means: `auto` is $MINUTELOOP_DATA or ~/.cache/minuteloop."""
+    if root == "auto":
+        root = os.environ.get("MINUTELOOP_DATA") or "~/.cache/minuteloop"
+    return Path(root).expanduser()
 
 
 def constants(name: str) -> Dataset:

@@ -1,22 +1,24 @@
-"""Ingredients of a training recipe, one file each: a dataclass whose fields are its config keys.
+"""The ingredients of a training recipe.
 
-A batch transform says with `stage` where it belongs; within a stage the recipe's order holds:
+Each ingredient is a dataclass whose fields are its config keys, one file per ingredient. These files load without
+torch, so that config errors appear before torch is imported; what needs torch is imported when the ingredient is used,
+from a module beside it (`callbacks/ema.py` has the fields, `callbacks/ema_callback.py` the Lightning callback).
+
+A batch transform declares its `stage`. The stages run in this order, the transforms of a stage in the recipe's:
 
     source      (uint8 images, epoch, seed) -> uint8 images       alternating flip
     pixels      (uint8 images, soft targets) -> the same          flip, crop
     normalized  (float images, soft targets) -> the same          random erasing
     targets     soft targets -> soft targets                      label smoothing
-    mixed       (float images, soft targets) -> the same          mixup, cutmix: one of them for each sample
+    mixed       (float images, soft targets) -> the same          mixup, CutMix: one of them for each sample
 
-`strengthens` names the field of a regulariser that `recipe.strength` multiplies. `starts` are the shares of a run from
-which on an ingredient makes steps cost more or less: a run's phases, whose rates are measured apart. torch is imported
-inside methods, so that a misspelt key is reported before it loads.
+`strengthens` names the field that `recipe.strength` multiplies. `starts` lists the fractions of the run at which an
+ingredient changes the cost of a step: each begins a phase, whose rate is measured separately.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +28,7 @@ STAGES = ("source", "pixels", "normalized", "targets", "mixed")
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What a recipe is made of; `build.ingredients` makes it from a config."""
+    """All ingredients of a recipe; `config.instantiate.ingredients` builds it from a config."""
 
     optimizer: Callable
     schedule: Callable[[float, float], float]
@@ -38,39 +40,43 @@ class Ingredients:
     progressive: Any = None
 
     def at(self, stage: str) -> list[Any]:
-        """The batch transforms of one of STAGES, in the recipe's order."""
+        """Return the batch transforms of one of STAGES, in the recipe's order."""
         return [transform for transform in self.transforms if transform.stage == stage]
 
     def at_strength(self, strength: float) -> Ingredients:
-        """A copy whose regularisers have their one field multiplied by `strength`; transforms left with 0 go."""
-        transforms = tuple(_strengthened(transform, strength) for transform in self.transforms)
+        """Return a copy with the `strengthens` fields multiplied by `strength`, without transforms left at 0."""
+        transforms = tuple(_scale(transform, strength) for transform in self.transforms)
         return dataclasses.replace(
             self,
-            transforms=tuple(transform for transform in transforms if _strength_field(transform) != 0),
-            regularizers=tuple(_strengthened(regularizer, strength) for regularizer in self.regularizers),
+            transforms=tuple(transform for transform in transforms if _strength_value(transform) != 0),
+            regularizers=tuple(_scale(regularizer, strength) for regularizer in self.regularizers),
         )
 
     @property
     def starts(self) -> tuple[float, ...]:
-        """Where the run's phases begin, as shares of it, from 0 on."""
-        starts = {0.0}.union(*(getattr(each, "starts", ()) for each in (self.progressive, *self.callbacks)))
+        """Return where the phases of the run start, as fractions of the run; the first is 0."""
+        starts = {0.0}
+        for ingredient in (self.progressive, *self.callbacks):
+            starts.update(getattr(ingredient, "starts", ()))
         return tuple(sorted(start for start in starts if start < 1))
 
-    def at_phase(self, start: float, side: int) -> tuple[int, Ingredients]:
-        """Of the phase that begins at `start`: the side of its images, in pixels, of a dataset's `side`; the
-        ingredients then."""
+    def at_phase(self, start: float, image_size: int) -> tuple[int, Ingredients]:
+        """Return the training image size and the ingredients of the phase that starts at `start`.
+
+        `image_size` is the dataset's, in pixels.
+        """
         if self.progressive is None:
-            return side, self
-        shown, factor = self.progressive.phase(bisect_right(self.progressive.starts, start) - 1, side)
-        return shown, self.at_strength(factor)
+            return image_size, self
+        phase = self.progressive.phase_at(start, image_size)
+        return phase.image_size, self.at_strength(phase.strength)
 
 
-def _strength_field(ingredient: Any) -> float | None:
+def _strength_value(ingredient: Any) -> float | None:
     return getattr(ingredient, getattr(ingredient, "strengthens", ""), None)
 
 
-def _strengthened(ingredient: Any, strength: float) -> Any:
-    value = _strength_field(ingredient)
-    return (
-        ingredient if value is None else dataclasses.replace(ingredient, **{ingredient.strengthens: value * strength})
-    )
+def _scale(ingredient: Any, strength: float) -> Any:
+    value = _strength_value(ingredient)
+    if value is None:
+        return ingredient
+    return dataclasses.replace(ingredient, **{ingredient.strengthens: value * strength})

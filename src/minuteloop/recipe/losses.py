@@ -1,7 +1,5 @@
 """Losses over soft targets."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,28 +8,28 @@ from minuteloop.validation import number
 
 @dataclass
 class CrossEntropy:
-    """Mean cross-entropy; targets may be soft, which mixing and label smoothing make them."""
+    """Mean cross-entropy over soft targets, which mixing and label smoothing produce."""
 
     def __call__(self, logits, targets):
-        """logits [N,K], targets [N,K], rows that sum to 1 -> scalar, in nats."""
-        import torch
+        """Return the loss of logits [N,K] for targets [N,K], whose rows sum to 1: a scalar, in nats."""
+        from torch.nn.functional import cross_entropy
 
-        return torch.nn.functional.cross_entropy(logits.float(), targets)
+        return cross_entropy(logits.float(), targets)
 
 
 @dataclass
 class BinaryCrossEntropy:
-    """Mean over images and classes of the binary cross-entropy of each class (Wightman 2021, sec. 2.1).
+    """Binary cross-entropy of each class, averaged over images and classes (Wightman 2021, sec. 2.1).
 
-    With `threshold` a target above it counts as 1 and any other as 0, so that both parts of a mixed image are there.
+    With `threshold`, targets above it become 1 and all others 0, so that both classes of a mixed image are present.
     """
 
-    threshold: Any = number(None, 0, 1, "null or a share", allow=(None,))
+    threshold: Any = number(None, 0, 1, "targets above it count as 1, all others as 0", allow=(None,))
 
     def __call__(self, logits, targets):
-        """logits [N,K], targets [N,K] in [0, 1] -> scalar, in nats."""
-        import torch
+        """Return the loss of logits [N,K] for targets [N,K] in [0, 1]: a scalar, in nats."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
 
         if self.threshold is not None:
             targets = (targets > self.threshold).float()
-        return torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), targets)
+        return binary_cross_entropy_with_logits(logits.float(), targets)

@@ -1,27 +1,30 @@
-"""Parameter groups: which weights decay, and which an optimizer treats in its own way."""
-
-from __future__ import annotations
+"""Parameter groups: which weights decay, and which an optimizer treats separately."""
 
 import fnmatch
 
 
 def parameter_groups(net, weight_decay: float) -> list[dict]:
-    """Named groups: the classifier's weight (head), depthwise filters, all other weights of two or more dimensions
-    (matrix), and what does not decay: norms, biases, gains and layer scales (DeiT), and what a `no_weight_decay()` of
-    the net names, where * is any text (timm). The classifier is the last layer, or what `classifiers()` of the net
-    gives. Frozen parameters are in none.
+    """Split the trained parameters of `net` into named groups.
+
+    - head: the weight of the classifier, which is what `net.classifiers()` returns, or else the last layer.
+    - depthwise: depthwise filters.
+    - no_decay: norms, biases, gains and layer scales (DeiT), and parameters that `net.no_weight_decay()` names (timm);
+      * matches any text. Their weight decay is 0.
+    - matrix: all other weights.
+
+    Empty groups are left out.
     """
     parameters = [parameter for parameter in net.parameters() if parameter.requires_grad]
     weights = [p for p in parameters if p.ndim > 1]
-    own = {id(p) for p in (net.classifiers().parameters() if hasattr(net, "classifiers") else weights[-1:])}
-    head = [p for p in weights if id(p) in own]
+    head_ids = {id(p) for p in (net.classifiers().parameters() if hasattr(net, "classifiers") else weights[-1:])}
+    head = [p for p in weights if id(p) in head_ids]
     patterns = getattr(net, "no_weight_decay", set)()
-    told = {p for name, p in net.named_parameters() for pattern in patterns if fnmatch.fnmatch(name, pattern)}
-    no_decay = [p for p in parameters if p.ndim == 0 or p.numel() == len(p) or p in told]
-    still = {id(p) for p in no_decay}
-    depthwise = [p for p in parameters if p.ndim > 2 and p.shape[1] == 1 and id(p) not in still]
-    apart = {id(p) for p in (*head, *depthwise, *no_decay)}
-    matrix = [p for p in parameters if id(p) not in apart]
+    named = {p for name, p in net.named_parameters() for pattern in patterns if fnmatch.fnmatch(name, pattern)}
+    no_decay = [p for p in parameters if p.ndim == 0 or p.numel() == len(p) or p in named]
+    no_decay_ids = {id(p) for p in no_decay}
+    depthwise = [p for p in parameters if p.ndim > 2 and p.shape[1] == 1 and id(p) not in no_decay_ids]
+    grouped = {id(p) for p in (*head, *depthwise, *no_decay)}
+    matrix = [p for p in parameters if id(p) not in grouped]
     groups = {"matrix": matrix, "depthwise": depthwise, "head": head, "no_decay": no_decay}
     return [
         {"name": name, "params": params, "weight_decay": 0.0 if name == "no_decay" else weight_decay}

@@ -1,26 +1,24 @@
-"""Learning-rate schedules: pure functions of progress in [0, 1] and the run's length."""
-
-from __future__ import annotations
+"""Learning-rate schedules: pure functions of progress in [0, 1] and the planned epochs."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from minuteloop.validation import ConfigError, number
+from minuteloop.validation import custom, number
 
 
 @dataclass
 class Cosine:
     """Linear warm-up from 0, then half a cosine down to `min_lr_ratio` (Loshchilov 2017, eq. 5, one cycle).
 
-    The warm-up takes `warmup` epochs (DeiT: 5 of 300), in a short run at most the share `max_warmup_fraction` of it.
+    The warm-up takes `warmup` epochs (DeiT: 5 of 300), at most the fraction `max_warmup_fraction` of the run.
     """
 
-    warmup: float = number(5.0, 0, 1e6, "a number of epochs")
-    max_warmup_fraction: float = number(0.1, 0, 1, "a share of the run")
-    min_lr_ratio: float = number(0.01, 0, 1, "a share of the peak learning rate")
+    warmup: float = number(5.0, 0, 1e6, "length of the warm-up", "epochs")
+    max_warmup_fraction: float = number(0.1, 0, 1, "longest warm-up", "fraction of the run")
+    min_lr_ratio: float = number(0.01, 0, 1, "final learning rate", "fraction of the peak")
 
     def __call__(self, progress: float, epochs: float) -> float:
-        """progress in [0, 1], the run's planned epochs -> the factor on the peak learning rate."""
+        """Return the factor on the peak learning rate at `progress` in [0, 1] of a run of `epochs`."""
         warmup = min(self.warmup / epochs, self.max_warmup_fraction)
         if progress < warmup:
             return progress / warmup
@@ -30,48 +28,50 @@ class Cosine:
 
 @dataclass
 class Triangle:
-    """Linear from `start` up to the peak at `peak` of the run, then linear down to `min_lr_ratio` (Jordan 2024, sec. 3)."""
+    """Linear rise from `start` to the peak, then linear decay to `min_lr_ratio` (Jordan 2024, sec. 3)."""
 
-    start: float = number(0.2, 0, 1, "a share of the peak learning rate")
-    peak: float = number(0.23, 0, 1, "a share of the run")
-    min_lr_ratio: float = number(0.07, 0, 1, "a share of the peak learning rate")
+    start: float = number(0.2, 0, 1, "initial learning rate", "fraction of the peak")
+    peak: float = number(0.23, 0, 1, "position of the peak", "fraction of the run")
+    min_lr_ratio: float = number(0.07, 0, 1, "final learning rate", "fraction of the peak")
 
     def __call__(self, progress: float, epochs: float) -> float:
-        """progress in [0, 1] -> the factor on the peak learning rate; the run's length does not matter."""
+        """Return the factor on the peak learning rate at `progress` in [0, 1]; `epochs` does not matter."""
         if progress < self.peak:
             return self.start + (1 - self.start) * progress / self.peak
         return 1 - (1 - self.min_lr_ratio) * (progress - self.peak) / (1 - self.peak) if self.peak < 1 else 1.0
 
 
+def _are_fractions(values: list[float]) -> bool:
+    return all(0 <= value <= 1 for value in values)
+
+
 @dataclass
 class StepDecay:
-    """The peak rate, times `factor` at each of the shares `at` of the run (He 2016: epochs 30 and 60 of 90)."""
+    """The peak learning rate, multiplied by `factor` at each of `at` (He 2016: epochs 30 and 60 of 90)."""
 
-    at: list[float] = field(default_factory=lambda: [1 / 3, 2 / 3])
-    factor: float = number(0.1, 0, 1, "a factor")
-
-    def __post_init__(self) -> None:
-        if not all(0 <= share <= 1 for share in self.at):
-            raise ConfigError(f"at={self.at}, not shares of the run")
+    at: list[float] = custom(
+        [1 / 3, 2 / 3], _are_fractions, "must be numbers in [0, 1]", "where the rate drops, as fractions of the run"
+    )
+    factor: float = number(0.1, 0, 1, "factor on the learning rate at each drop")
 
     def __call__(self, progress: float, epochs: float) -> float:
-        """progress in [0, 1] -> the factor on the peak learning rate; the run's length does not matter."""
-        return self.factor ** sum(progress > share for share in self.at)
+        """Return the factor on the peak learning rate at `progress` in [0, 1]; `epochs` does not matter."""
+        return self.factor ** sum(progress > drop for drop in self.at)
 
 
 @dataclass
 class Exponential:
-    """Linear warm-up from 0, then a steady decay by the same factor in equal times, down to `min_lr_ratio`.
+    """Linear warm-up from 0, and exponential decay from the start of the run to `min_lr_ratio` at its end.
 
-    0.97 every 2.4 of 350 epochs ends at 0.0118 (Tan 2021, sec. 5.1). The warm-up is Cosine's; the decay counts from the
-    run's start (released code): where a warm-up of a tenth of the run ends the rate falls by a third at once.
+    0.97 every 2.4 of 350 epochs ends at 0.0118 (Tan 2021, sec. 5.1). The warm-up follows Cosine's rule. The decay does
+    not wait for it (released code): after a warm-up of a tenth of the run, the rate drops by a third at once.
     """
 
-    warmup: float = number(5.0, 0, 1e6, "a number of epochs")
-    max_warmup_fraction: float = number(0.1, 0, 1, "a share of the run")
-    min_lr_ratio: float = number(0.0118, 1e-9, 1, "a share of the peak learning rate")
+    warmup: float = number(5.0, 0, 1e6, "length of the warm-up", "epochs")
+    max_warmup_fraction: float = number(0.1, 0, 1, "longest warm-up", "fraction of the run")
+    min_lr_ratio: float = number(0.0118, 1e-9, 1, "final learning rate", "fraction of the peak")
 
     def __call__(self, progress: float, epochs: float) -> float:
-        """progress in [0, 1], the run's planned epochs -> the factor on the peak learning rate."""
+        """Return the factor on the peak learning rate at `progress` in [0, 1] of a run of `epochs`."""
         warmup = min(self.warmup / epochs, self.max_warmup_fraction)
         return progress / warmup if progress < warmup else self.min_lr_ratio**progress

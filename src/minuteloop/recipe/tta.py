@@ -1,6 +1,4 @@
-"""Test-time views."""
-
-from __future__ import annotations
+"""Test-time augmentation."""
 
 from dataclasses import dataclass
 
@@ -9,32 +7,32 @@ from minuteloop.validation import integer
 
 @dataclass
 class TTA:
-    """Classifies an image by several views of it: both mirrors and, with a shift, both diagonal moves of each.
+    """Test-time augmentation: averages the logits of an image, its mirror image and shifted copies of both.
 
-    The views as they are weigh one half, the moved ones the other (Jordan 2024, sec. 3.5). Only evaluation sees them,
-    and its figures stand apart from those of the plain image.
+    The unshifted views weigh one half, the copies shifted by `shift` pixels along both diagonal directions the other
+    (Jordan 2024, sec. 3.5). Evaluation reports the TTA accuracy beside that of the plain image.
     """
 
-    shift: int = integer(1, 0, 16, "a number of pixels")
+    shift: int = integer(1, 0, 16, "shift of the copies, 0 for none", "pixels")
 
     def __call__(self, classify, images):
-        """classify: images [N,3,H,W] -> logits [N,K]; -> the views' mean logits [N,K]."""
+        """Return the mean logits [N,K] of `classify`: images [N,3,H,W] -> logits [N,K]."""
 
-        def both(shifted):
-            return (classify(shifted) + classify(shifted.flip(3))) / 2
+        def mirrored_mean(view):
+            return (classify(view) + classify(view.flip(3))) / 2
 
-        logits = both(images)
+        logits = mirrored_mean(images)
         if self.shift:
-            moved = [both(shift_reflecting(images, by)) for by in (-self.shift, self.shift)]
-            logits = (logits + sum(moved) / 2) / 2
+            shifted = [mirrored_mean(shift_reflecting(images, by)) for by in (-self.shift, self.shift)]
+            logits = (logits + sum(shifted) / 2) / 2
         return logits
 
 
 def shift_reflecting(images, by: int):
-    """images [N,3,H,W] moved down and right by `by` pixels; what comes in is reflected."""
-    import torch
+    """Shift images [N,3,H,W] down and right by `by` pixels, filling in their reflection."""
+    from torch.nn.functional import pad
 
     height, width = images.shape[2:]
-    padded = torch.nn.functional.pad(images, [abs(by)] * 4, mode="reflect")
+    padded = pad(images, [abs(by)] * 4, mode="reflect")
     start = abs(by) - by
     return padded[:, :, start : start + height, start : start + width]

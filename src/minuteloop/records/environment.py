@@ -79,7 +79,7 @@ def _git(*command: str) -> str | None:
 
 
 def _cpu() -> str:
-    """Return the processor's name, with family and model where one name stands for several generations."""
+    """Return the processor's name, with family and model where several generations share a name."""
     name = cpuinfo("model name") or platform.processor()
     family, model = cpuinfo("cpu family"), cpuinfo("model")
     return f"{name} (family {family}, model {model})" if family and model else name

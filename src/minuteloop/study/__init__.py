@@ -1,1 +1,1 @@
-"""Reads finished runs' records and nothing else."""
+"""Many runs: a Hydra multirun, its cells and its table."""

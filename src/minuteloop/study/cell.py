@@ -16,7 +16,7 @@ NOT_RUN = "not run"  # the error of a cell that a stopped sweep never started
 class Cell:
     """One cell of a sweep: its number, its overrides and the folder of its record.
 
-    `error` says why there is no record. A cell that had finished in an earlier sweep has its folder there.
+    `error` is the reason where there is no record. A cell that had finished in an earlier sweep has its folder there.
     """
 
     number: int

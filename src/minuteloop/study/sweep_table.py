@@ -29,7 +29,7 @@ def sweep_table(cells: list[Cell], sweep: Path) -> str:
     groups: dict[str, dict[Path, dict]] = {}
     for cell, record in zip(cells, records, strict=True):
         seeds = [override for override in cell.overrides if override.startswith("seed=")]
-        # by folder: a run that stands for two cells counts once
+        # by folder: a run that two cells share counts once
         groups.setdefault(cell.label([*shared, *seeds]) or "all", {})[cell.folder] = record
     if any(len(group) > 1 for group in groups.values()):
         rows = [_group_row(label, list(group.values())) for label, group in groups.items()]

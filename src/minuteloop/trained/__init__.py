@@ -1,0 +1,1 @@
+"""What one does with a trained net: load it, and look at its feature maps."""

@@ -1,45 +1,102 @@
-"""A run's folder back to the net that it trained."""
+"""The trained net of a run, loaded from its folder."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from minuteloop.records.record import read
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from minuteloop.config import instantiate
+from minuteloop.config.compose import IMAGE_SIZE, typed
+from minuteloop.data.cifar import constants
+from minuteloop.nets.blueprint import resolve
+from minuteloop.nets.net import build_net
+from minuteloop.records.record import read_record
+from minuteloop.schema import Config
 from minuteloop.validation import ConfigError
 
 
-def load(folder: str | os.PathLike):
-    """The trained net of a run: a module in eval mode, on the CPU, uint8 images [N,3,32,32] to logits [N,K].
+class TrainedNet(nn.Module):
+    """A net with its normalization: uint8 images [N,3,H,W] -> logits [N,K]. Can be traced and exported.
 
-    It is the run's module.Classifier, normalisation inside, without its recipe: `.net` is the bare net, and a
-    Trainer can test it. `folder` is what the run left, evaluated. Raises ConfigError for any other.
+    Args:
+        net: float images [N,3,H,W] of mean 0 and std 1 -> logits.
+        classes: the K class names.
+        mean, std: of the dataset's channels, in [0, 1].
+        image_size: the only H = W that is accepted, in pixels.
+        channels_last: the memory format of the net and its input.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        image_size: int = IMAGE_SIZE,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.classes, self.image_size = tuple(classes), image_size
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=self.memory_format)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor | np.ndarray) -> Tensor:
+        """Return the logits [N,K] of uint8 images [N,3,H,W], a tensor or a numpy array.
+
+        Raises:
+            ValueError: for another dtype, rank or image size.
+        """
+        return self.net(self.normalize(images))
+
+    def normalize(self, images: Tensor | np.ndarray) -> Tensor:
+        """Return uint8 images [N,3,H,W] as the net's float32 input. Raises ValueError like forward."""
+        if not torch.jit.is_tracing():  # in a trace, sizes are tensors
+            self._check(images)
+        if isinstance(images, np.ndarray):
+            images = torch.tensor(np.ascontiguousarray(images), device=self.mean.device)
+        images = images.float().mul_(1 / self.std).sub_(self.mean / self.std)  # the operations of training
+        return images.contiguous(memory_format=self.memory_format)
+
+    def _check(self, images: Tensor | np.ndarray) -> None:
+        dtype, size = str(images.dtype).removeprefix("torch."), self.image_size
+        if dtype != "uint8" or images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            shape = ",".join(map(str, images.shape))
+            raise ValueError(f"images must be uint8 [N,3,{size},{size}], got {dtype} [{shape}]")
+
+
+def load(folder: str | os.PathLike) -> TrainedNet:
+    """Return the trained net of a run: on the CPU, in eval mode. Its `.net` is the net without normalization.
+
+    Raises:
+        ConfigError: if `folder` is not the folder of an evaluated run.
     """
     folder = Path(folder)
-    record = read(folder, str(folder))
+    record = read_record(folder, str(folder))
     if "test/acc" not in record["metrics"]:
-        raise ConfigError(f"{folder}: that run is {record['status']}, not evaluated; resume={folder} goes on with it")
-    config = typed(record["config"])
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from minuteloop.data.cifar import constants
-    from minuteloop.nets.blueprint import resolve
-    from minuteloop.nets.net import build_net
-    from minuteloop.recipe.ingredients import Ingredients
-    from minuteloop.training.classifier import Classifier
-    from minuteloop.training.plan import Plan
-
-    dataset = constants(config.data.name)
+        status = record["status"]
+        raise ConfigError(f"{folder}: the run is {status}, not evaluated; continue it with resume={folder}")
+    config, dataset = typed(record["config"]), constants(record["config"]["data"]["name"])
     net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, len(dataset.classes)))
+    path = folder / "model.safetensors"
     try:
-        net.load_state_dict(load_file(folder / "model.safetensors"))
+        net.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ConfigError(f"{folder / 'model.safetensors'}: {str(error).splitlines()[0]}") from error
-    plan = Plan(**record["plan"])
-    for regularizer in instantiate.ingredients(config.recipe).at_strength(plan.strength).regularizers:
-        regularizer(net)  # some set what evaluation needs: batch norm's eps
-    bare = Ingredients(optimizer=None, schedule=None, loss=None)
-    model = Classifier(net, bare, plan, dataset, channels_last=config.channels_last)
-    return model.eval()
+        raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
+    _apply_regularizers(net, config, record["plan"]["strength"])
+    return TrainedNet(net, dataset.classes, dataset.mean, dataset.std, channels_last=config.channels_last).eval()
+
+
+def _apply_regularizers(net: nn.Module, config: Config, strength: float) -> None:
+    """Apply the run's regularizers to its net: some set what evaluation needs, such as the eps of batch norm."""
+    for regularizer in instantiate.ingredients(config.recipe).at_strength(strength).regularizers:
+        regularizer(net)

@@ -1,0 +1,1 @@
+"""One run: build, calibrate, freeze the plan, train, evaluate, resume."""

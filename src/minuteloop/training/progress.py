@@ -45,7 +45,7 @@ class Progress(pl.Callback):
         self.bar.update()
 
     def _status(self, trainer) -> str:
-        """Return what stands behind the bar; the loss is the one last logged, so that nothing waits for the device."""
+        """Return the text after the bar; the loss is the one last logged, so that nothing waits for the device."""
         seconds, step = self.clock.now(), trainer.global_step
         parts = [
             f"{self._seconds_left(seconds, step):.0f} s left",

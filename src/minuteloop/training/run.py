@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from minuteloop import hardware
 from minuteloop.config.compose import compose_with_hydra, typed
 from minuteloop.config.instantiate import scaled_by_strength
+from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
@@ -81,7 +82,7 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
 
     quiet_lightning()
     asked = typed(record.frozen_config) if record.frozen_config else record.asked
-    config = record.config = hardware.resolve_auto(asked)
+    config = record.config = _with_data_root(hardware.resolve_auto(asked))
     if config.compile:
         hardware.keep_compiled_kernels()
     parts = build(config)
@@ -89,12 +90,18 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     frozen = Plan(**record.plan) if record.plan else None
     plan = compile_only(parts, frozen, stopwatch) if frozen else calibrate(parts, stopwatch)
     cost = count(parts.spec, parts.spec.image_size)
-    record.freeze(dataclasses.asdict(plan), {"params": cost.params, "macs": cost.macs})
+    record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
     for warning in parts.spec.warnings:
         log.warning(warning)
     for line in start_lines(record, scaled_by_strength(config.recipe), STRENGTH_RAMP):
         log.info(line)
     _fit(record, parts, plan, stopwatch, interrupt)
+
+
+def _with_data_root(config: Config) -> Config:
+    """Return the config with the folder that the data is in, so that the record says where it was."""
+    root = str(resolve_root(config.data.root).resolve())
+    return config if config.data.name == "sample" else replace(config, data=replace(config.data, root=root))
 
 
 def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Interrupt) -> None:

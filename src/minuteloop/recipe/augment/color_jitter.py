@@ -1,31 +1,30 @@
-"""Colour jitter."""
-
-from __future__ import annotations
+"""Color jitter."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minuteloop.recipe.augment import image_ops as ops
 from minuteloop.validation import number
 
 
 @dataclass
 class ColorJitter:
-    """Brightness, contrast and saturation of each image times factors, each even in 1 - `strength` to 1 + `strength`.
+    """Random brightness, contrast and saturation of each image, as in torchvision without hue.
 
-    torchvision's, without hue; the order of the three is drawn once for all images that change together.
+    Each factor is uniform in [1 - `strength`, 1 + `strength`]. The order of the three is drawn once per call.
     """
 
-    strength: float = number(0.3, 0, 1, "a share")
+    strength: float = number(0.3, 0, 1, "largest relative change of each property")
     stage: ClassVar[str] = "pixels"
     strengthens: ClassVar[str] = "strength"
 
     def __call__(self, images, targets):
-        """uint8 images [N,3,H,W]; targets [N,K] pass through."""
+        """Augment uint8 images [N,3,H,W]; the targets [N,K] stay."""
         import torch
 
-        operations = (ops.brightness, ops.contrast, ops.color)
-        for place in torch.randperm(3).tolist():
+        from minuteloop.recipe.augment.ops import tone
+
+        operations = (tone.brightness, tone.contrast, tone.color)
+        for index in torch.randperm(3).tolist():
             factor = torch.empty(len(images), device=images.device)
-            images = operations[place](images, factor.uniform_(1 - self.strength, 1 + self.strength))
+            images = operations[index](images, factor.uniform_(1 - self.strength, 1 + self.strength))
         return images, targets

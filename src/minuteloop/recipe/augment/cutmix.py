@@ -1,7 +1,5 @@
 """CutMix."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,37 +8,29 @@ from minuteloop.validation import number
 
 @dataclass
 class CutMix:
-    """Pastes a box of the neighbouring image into each image; targets mix by area (Yun 2019, sec. 3.1).
+    """Pastes a box of the neighboring image into each image and mixes the targets by area (Yun 2019, sec. 3.1).
 
-    The box has the image's aspect, a uniformly drawn centre and the area 1 - weight, weight ~ Beta(alpha, alpha), and
-    is clipped at the border; the targets' weight is that of the clipped box.
+    The box has the image's aspect ratio, a uniformly drawn center and the area 1 - weight, weight ~ Beta(alpha, alpha).
+    It is clipped at the border; the targets are weighted by the clipped box.
     """
 
-    alpha: float = number(1.0, 1e-6, 100, "a number above 0")
-    prob: float = number(1.0, 0, 1, "a probability")
+    alpha: float = number(1.0, 1e-6, 100, "both parameters of the Beta distribution")
+    prob: float = number(1.0, 0, 1, "probability that a sample is mixed")
     stage: ClassVar[str] = "mixed"
     strengthens: ClassVar[str] = "prob"
 
     def __call__(self, images, targets):
-        """images [N,3,H,W], targets [N,K] -> the same shapes."""
+        """Mix images [N,3,H,W] and targets [N,K]."""
         import torch
 
+        from minuteloop.recipe.augment.ops.boxes import span_around
+
         n, _, height, width = images.shape
-        chosen = torch.rand(n, device=images.device) < self.prob
+        is_mixed = torch.rand(n, device=images.device) < self.prob
         alpha = torch.full((n,), self.alpha, device=images.device)
-        side = torch.sqrt(1 - torch.distributions.Beta(alpha, alpha, validate_args=False).sample())
-        rows = _span(side, height, torch.rand_like(side)) * chosen[:, None]
-        columns = _span(side, width, torch.rand_like(side))
-        kept = 1 - (rows.mean(1) * columns.mean(1))[:, None]
-        pasted = rows[:, None, :, None] * columns[:, None, None, :]  # [N,1,H,W]
-        return images.lerp(images.roll(1, 0), pasted), targets.roll(1, 0).lerp(targets, kept)
-
-
-def _span(side, length, centre):
-    """float [N,length]: 1 where pixels lie within a box of `side` (a share of length) around `centre` (likewise)."""
-    import torch
-
-    half = (side * length).int() // 2
-    middle = (centre * length).int()
-    pixel = torch.arange(length, device=side.device)
-    return ((pixel >= (middle - half)[:, None]) & (pixel < (middle + half)[:, None])).float()
+        fraction = torch.sqrt(1 - torch.distributions.Beta(alpha, alpha, validate_args=False).sample())
+        rows = span_around(torch.rand_like(fraction), fraction, height) * is_mixed[:, None]
+        columns = span_around(torch.rand_like(fraction), fraction, width)
+        weight = 1 - (rows.mean(1) * columns.mean(1))[:, None]
+        box = rows[:, None, :, None] * columns[:, None, None, :]  # [N,1,H,W]
+        return images.lerp(images.roll(1, 0), box), targets.roll(1, 0).lerp(targets, weight)

@@ -1,11 +1,8 @@
 """Horizontal flip."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
-from minuteloop.recipe.augment.subsets import put, strata, take
 from minuteloop.validation import number
 
 
@@ -13,10 +10,12 @@ from minuteloop.validation import number
 class Flip:
     """Mirrors each image left to right with probability `prob`."""
 
-    prob: float = number(0.5, 0, 1, "a probability")
+    prob: float = number(0.5, 0, 1, "probability that an image is mirrored")
     stage: ClassVar[str] = "pixels"
 
     def __call__(self, images, targets):
-        """images [N,3,H,W], targets [N,K] -> the same shapes."""
-        rows, _ = strata(len(images), self.prob, [1], images.device)
-        return put(images, rows, take(images, rows).flip(3)), targets
+        """Flip images [N,3,H,W]; the targets [N,K] stay."""
+        from minuteloop.recipe.augment.ops.subsets import draw_subsets, gather_rows, scatter_rows
+
+        rows, _ = draw_subsets(len(images), self.prob, [1], images.device)
+        return scatter_rows(images, rows, gather_rows(images, rows).flip(3)), targets

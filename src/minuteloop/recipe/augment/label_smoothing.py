@@ -1,7 +1,5 @@
 """Label smoothing."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,12 +8,12 @@ from minuteloop.validation import number
 
 @dataclass
 class LabelSmoothing:
-    """Moves `smoothing` of each target's mass to the uniform distribution (Szegedy 2016, sec. 7)."""
+    """Moves a fraction `smoothing` of each target to the uniform distribution (Szegedy 2016, sec. 7)."""
 
-    smoothing: float = number(0.1, 0, 1, "a share in [0, 1]")
+    smoothing: float = number(0.1, 0, 1, "fraction of a target that is spread over all classes")
     stage: ClassVar[str] = "targets"
     strengthens: ClassVar[str] = "smoothing"
 
     def __call__(self, targets):
-        """targets [N,K], rows that sum to 1 -> the same."""
+        """Smooth targets [N,K], whose rows sum to 1."""
         return targets * (1 - self.smoothing) + self.smoothing / targets.shape[1]

@@ -1,7 +1,5 @@
 """Mixup."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,24 +8,24 @@ from minuteloop.validation import number
 
 @dataclass
 class Mixup:
-    """Blends each image and target with its neighbour's by its own weight ~ Beta(alpha, alpha) (Zhang 2018, sec. 2).
+    """Blends each image and target with its neighbor's, by a weight ~ Beta(alpha, alpha) (Zhang 2018, sec. 2).
 
-    Where several `mixed` ingredients are listed, each sample meets one of them, drawn evenly (timm's switch_prob, but
-    by sample), and mixes with one that met the same.
+    Each sample draws its own weight. With several `mixed` ingredients in a recipe, each sample uses one of them, drawn
+    evenly (timm's switch_prob, but per sample), and mixes with a sample that uses the same.
     """
 
-    alpha: float = number(0.8, 1e-6, 100, "a number above 0")
-    prob: float = number(1.0, 0, 1, "a probability")
+    alpha: float = number(0.8, 1e-6, 100, "both parameters of the Beta distribution")
+    prob: float = number(1.0, 0, 1, "probability that a sample is mixed")
     stage: ClassVar[str] = "mixed"
     strengthens: ClassVar[str] = "prob"
 
     def __call__(self, images, targets):
-        """images [N,3,H,W], targets [N,K] -> the same shapes."""
+        """Mix images [N,3,H,W] and targets [N,K]."""
         import torch
 
-        chosen = torch.rand(len(images), device=images.device) < self.prob
+        is_mixed = torch.rand(len(images), device=images.device) < self.prob
         alpha = torch.full((len(images),), self.alpha, device=images.device)
         weight = torch.distributions.Beta(alpha, alpha, validate_args=False).sample()
-        weight = torch.where(chosen, weight, 1.0)[:, None]
+        weight = torch.where(is_mixed, weight, 1.0)[:, None]
         mixed = images.roll(1, 0).lerp(images, weight[:, :, None, None])
         return mixed, targets.roll(1, 0).lerp(targets, weight)

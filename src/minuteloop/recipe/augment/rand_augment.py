@@ -1,83 +1,55 @@
 """RandAugment."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from minuteloop.recipe.augment import image_ops as ops
-from minuteloop.recipe.augment.subsets import put, strata, take
-from minuteloop.validation import ConfigError, choice, integer, number
-
-# name -> operation(images, level in [0, 10], level with its sign)
-TONES = {
-    "AutoContrast": lambda images, level, signed: ops.auto_contrast(images),
-    "Equalize": lambda images, level, signed: ops.equalize(images),
-    "Invert": lambda images, level, signed: ops.invert(images),
-    "PosterizeIncreasing": lambda images, level, signed: ops.posterize(images, 4 - (level * 0.4).int()),
-    "SolarizeIncreasing": lambda images, level, signed: ops.solarize(images, 256 - (level * 25.6).int()),
-    "SolarizeAdd": lambda images, level, signed: ops.solarize_add(images, (level * 11).int()),
-    "ColorIncreasing": lambda images, level, signed: ops.color(images, _factor(signed)),
-    "ContrastIncreasing": lambda images, level, signed: ops.contrast(images, _factor(signed)),
-    "BrightnessIncreasing": lambda images, level, signed: ops.brightness(images, _factor(signed)),
-    "SharpnessIncreasing": lambda images, level, signed: ops.sharpness(images, _factor(signed)),
-}
-# name -> operation(images, level with its sign, interpolation, fill)
-WARPS = {
-    "Rotate": lambda images, signed, *how: ops.rotate(images, 3 * signed, *how),
-    "ShearX": lambda images, signed, *how: ops.slide_x(images, ops.shear(0.03 * signed, images.shape[2]), *how),
-    "ShearY": lambda images, signed, *how: ops.slide_y(images, ops.shear(0.03 * signed, images.shape[3]), *how),
-    "TranslateXRel": lambda images, signed, *how: ops.slide_x(
-        images, (0.045 * images.shape[3] * signed)[:, None], *how
-    ),
-    "TranslateYRel": lambda images, signed, *how: ops.slide_y(
-        images, (0.045 * images.shape[2] * signed)[:, None], *how
-    ),
-}
-NUM_OPS = len(TONES) + len(WARPS)
+from minuteloop.validation import choice, custom, integer, number
 
 
-def _factor(signed):
-    return (1 + 0.09 * signed.double()).clamp_(min=0.1).float()
+def rgb(default: list[int], help: str) -> Any:
+    """Declare a field that holds a color: red, green, blue."""
+    return custom(default, _is_rgb, "must be three numbers in [0, 255]", help)
+
+
+def _is_rgb(values: list[int]) -> bool:
+    return len(values) == 3 and all(0 <= value <= 255 for value in values)
 
 
 @dataclass
 class RandAugment:
-    """Operations drawn for each image from a set of 15 (Cubuk 2020), as timm's `rand-m9-mstd0.5-inc1` that DeiT uses.
+    """Random operations, drawn for each image from a set of 15 (Cubuk 2020); timm's `rand-m9-mstd0.5-inc1`, as in DeiT.
 
-    `num_ops` times, one operation drawn evenly is applied with probability `prob`, its level normal around
-    `magnitude` and cut to [0, 10], its direction even. `fill` is the colour beyond an image's border: ImageNet's mean
-    in DeiT. A level of 10 posterizes to 0 bits, which is black, as in timm with a Pillow before 13.
+    `num_ops` times, each image draws one operation, which applies with probability `prob`. Its level is normal around
+    `magnitude`, clipped to [0, 10], with a random sign. Level 10 posterizes to 0 bits, which is black, as in timm with
+    Pillow < 13.
     """
 
-    num_ops: int = integer(2, 1, 100, "a number of operations")
-    magnitude: float = number(9.0, 0, 10, "a level in [0, 10]")
-    magnitude_std: float = number(0.5, 0, 100, "a number of levels")
-    prob: float = number(0.5, 0, 1, "a probability")
-    # of the warps; random draws bilinear or bicubic for each, timm's default. DeiT's main.py sets bicubic
-    interpolation: str = choice("random", "bilinear", "bicubic", help="")
-    fill: list[int] = field(default_factory=lambda: [124, 116, 104])
+    num_ops: int = integer(2, 1, 100, "operations that each image draws")
+    magnitude: float = number(9.0, 0, 10, "mean level of the operations")
+    magnitude_std: float = number(0.5, 0, 100, "std of the level")
+    prob: float = number(0.5, 0, 1, "probability that a drawn operation applies")
+    # timm's default is random, DeiT's main.py sets bicubic
+    interpolation: str = choice("random", "bilinear", "bicubic", help="interpolation of the geometric operations")
+    fill: list[int] = rgb([124, 116, 104], "color outside the image; ImageNet's mean by default")
     stage: ClassVar[str] = "pixels"
     strengthens: ClassVar[str] = "prob"
 
-    def __post_init__(self) -> None:
-        if len(self.fill) != 3 or not all(0 <= value <= 255 for value in self.fill):
-            raise ConfigError(f"fill={self.fill}, not three values in [0, 255]")
-
     def __call__(self, images, targets):
-        """uint8 images [N,3,H,W]; targets [N,K] pass through."""
-        import torch
+        """Augment uint8 images [N,3,H,W]; the targets [N,K] stay."""
+        from minuteloop.recipe.augment.ops import rand_augment_ops as ops
+        from minuteloop.recipe.augment.ops.subsets import draw_subsets, gather_rows, scatter_rows
 
         modes = ("bilinear", "bicubic") if self.interpolation == "random" else (self.interpolation,)
-        operations = [*TONES.values(), *(partial(self._warp, warp, mode) for warp in WARPS.values() for mode in modes)]
-        weights = [2] * len(TONES) + [2 // len(modes)] * (len(WARPS) * len(modes))
+        operations = [*ops.TONES.values()]
+        operations += [partial(self._warp, warp, mode) for warp in ops.WARPS.values() for mode in modes]
+        weights = [2] * len(ops.TONES) + [2 // len(modes)] * (len(ops.WARPS) * len(modes))
         for _ in range(self.num_ops):
-            rows, sizes = strata(len(images), self.prob / NUM_OPS / 2, weights, images.device)
-            level = torch.randn(len(rows), device=images.device).mul_(self.magnitude_std).add_(self.magnitude)
-            signed = level.clamp_(0, 10) * torch.randint(2, level.shape, device=images.device).mul_(2).sub_(1)
-            parts = zip(operations, *(drawn.split(sizes) for drawn in (take(images, rows), level, signed)), strict=True)
-            images = put(images, rows, *(operation(*part) for operation, *part in parts))
+            rows, sizes = draw_subsets(len(images), self.prob / ops.NUM_OPS / 2, weights, images.device)
+            levels = ops.draw_levels(len(rows), self.magnitude, self.magnitude_std, images.device)
+            subsets = zip(*(slots.split(sizes) for slots in (gather_rows(images, rows), *levels)), strict=True)
+            changed = [operation(*subset) for operation, subset in zip(operations, subsets, strict=True)]
+            images = scatter_rows(images, rows, *changed)
         return images, targets
 
     def _warp(self, warp, interpolation, images, level, signed):

@@ -1,7 +1,5 @@
 """Adaptive gradient clipping."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from minuteloop.validation import number
@@ -9,29 +7,16 @@ from minuteloop.validation import number
 
 @dataclass
 class AGC:
-    """Cuts each filter's gradient to `factor` times the filter's norm (Brock 2021b, sec. 4.1), the classifier's not.
+    """Clips the gradient of each filter to `factor` times the filter's norm, except the head's (Brock 2021b, sec. 4.1).
 
-    Filters shorter than `eps` count as that long. timm's arithmetic.
+    Norms below `eps` count as `eps`. The arithmetic is timm's.
     """
 
-    factor: float = number(0.01, 0, 1e6, "a share of a filter's norm")
-    eps: float = number(1e-3, 0, 1, "a norm")
+    factor: float = number(0.01, 0, 1e6, "largest gradient norm", "fraction of the filter's norm")
+    eps: float = number(1e-3, 0, 1, "smallest norm of a filter")
 
     def callback(self, steps: int):
-        """The Lightning callback for a run of `steps` steps."""
-        import pytorch_lightning as pl
-        from timm.utils import adaptive_clip_grad
+        """Return the Lightning callback; the length of the run does not matter."""
+        from minuteloop.recipe.callbacks.agc_callback import AGCCallback
 
-        agc = self
-
-        class Clipping(pl.Callback):
-            def on_before_optimizer_step(self, trainer, module, optimizer):
-                clipped = [
-                    parameter
-                    for group in optimizer.param_groups
-                    if group["name"] != "head"
-                    for parameter in group["params"]
-                ]
-                adaptive_clip_grad(clipped, agc.factor, agc.eps)
-
-        return Clipping()
+        return AGCCallback(self)

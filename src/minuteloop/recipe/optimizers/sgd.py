@@ -1,38 +1,36 @@
 """SGD with momentum."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from minuteloop.validation import ConfigError, integer, number
+from minuteloop.validation import ConfigError, integer, number, setting
 
 
 @dataclass
 class SGD:
-    """SGD with momentum. The automatic learning rate is `lr` per `base_batch_size` images of the batch (Goyal 2017).
+    """SGD with momentum.
 
-    Biases and what else does not decay learn at `bias_factor` times the rate (64: Page 2018; Jordan 2024, sec. 3.3).
+    The automatic learning rate is lr * batch size / `base_batch_size` (Goyal 2017). Parameters without weight decay,
+    such as biases, use `bias_factor` times the rate (64: Page 2018; Jordan 2024, sec. 3.3).
     """
 
-    lr: float = number(0.1, 0, 100, "a learning rate")
-    base_batch_size: int = integer(128, 1, 1_000_000, "a batch size")
-    momentum: float = number(0.9, 0, 1, "a share")
-    nesterov: bool = True
-    bias_factor: float = number(1.0, 0, 1e6, "a factor")
+    lr: float = number(0.1, 0, 100, "learning rate at the base batch size")
+    base_batch_size: int = integer(128, 1, 1_000_000, "batch size that lr is for", "images")
+    momentum: float = number(0.9, 0, 1, "momentum")
+    nesterov: bool = setting(True, "use Nesterov momentum")
+    bias_factor: float = number(1.0, 0, 1e6, "factor on the learning rate of parameters without weight decay")
 
     def __post_init__(self) -> None:
         if self.nesterov and not self.momentum:
-            raise ConfigError("nesterov=true needs a momentum above 0")
+            raise ConfigError(f"momentum={self.momentum}: must be > 0 with nesterov=true")
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:
-        """Peak learning rate for a batch size; the planned epochs do not matter."""
+        """Return the peak learning rate for a batch size; the planned epochs do not matter."""
         return self.lr * batch_size / self.base_batch_size
 
     def __call__(self, groups, lr: float):
-        """groups: torch parameter groups with their own weight decay -> torch.optim.Optimizer."""
+        """Build the torch optimizer over parameter groups with their own weight decay."""
         import torch
 
-        groups = [
-            group | {"lr": lr * self.bias_factor} if group.get("name") == "no_decay" else group for group in groups
-        ]
+        bias_lr = {"lr": lr * self.bias_factor}
+        groups = [group | bias_lr if group.get("name") == "no_decay" else group for group in groups]
         return torch.optim.SGD(groups, lr=lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)

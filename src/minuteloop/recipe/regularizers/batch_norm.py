@@ -1,25 +1,23 @@
 """Batch norm for short runs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
-from minuteloop.validation import number
+from minuteloop.validation import number, setting
 
 
 @dataclass
 class BatchNorm:
-    """Sets how fast the running statistics follow, and freezes the scales at 1 unless `scale` (Jordan 2024, sec. 3.1).
+    """Sets the momentum of batch norm's running statistics and freezes its scales (Jordan 2024, sec. 3.1).
 
-    torch's momentum of 0.1 remembers about 10 steps; 0.4 suits weights that move by a large share each step.
+    torch's default momentum of 0.1 averages about 10 steps; 0.4 suits weights that change much in each step.
     """
 
-    momentum: float = number(0.4, 1e-6, 1, "a share")  # torch's sense: of the newest batch
-    eps: float = number(1e-12, 0, 1, "a small number")
-    scale: bool = False
+    momentum: float = number(0.4, 1e-6, 1, "weight of the newest batch in the running statistics")
+    eps: float = number(1e-12, 0, 1, "term added to the variance")
+    scale: bool = setting(False, "train the scales instead of freezing them at 1")
 
     def __call__(self, net):
-        """Sets the norms of `net`, before its optimizer is made."""
+        """Set the batch norms of `net`; call before its optimizer is built."""
         import torch
 
         for module in net.modules():

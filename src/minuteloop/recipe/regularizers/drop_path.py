@@ -1,7 +1,5 @@
 """Stochastic depth."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +8,11 @@ from minuteloop.validation import number
 
 @dataclass
 class DropPath:
-    """Drops a block's branch for single samples, linearly more often with depth up to `rate` (Huang 2016, sec. 3)."""
+    """Drops a block's branch for single samples, with a rate that grows linearly with depth (Huang 2016, sec. 3)."""
 
-    rate: float = number(0.1, 0, 0.99, "a probability")
+    rate: float = number(0.1, 0, 0.99, "drop rate of the last block")
     strengthens: ClassVar[str] = "rate"
 
     def __call__(self, net):
-        """Sets the rates of `net`'s blocks, before the first step."""
+        """Set the rates of the blocks of `net`; call before the first step."""
         net.set_drop_path(self.rate)

@@ -1,7 +1,5 @@
 """Dropout before the classifier."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +8,11 @@ from minuteloop.validation import number
 
 @dataclass
 class Dropout:
-    """Sets each value that the classifier reads to 0 with probability `rate`, the others grow (Srivastava 2014)."""
+    """Sets inputs of the classifier to 0 with probability `rate` and scales up the others (Srivastava 2014)."""
 
-    rate: float = number(0.2, 0, 0.99, "a probability")
+    rate: float = number(0.2, 0, 0.99, "probability that an input is dropped")
     strengthens: ClassVar[str] = "rate"
 
     def __call__(self, net):
-        """Sets the rate of `net`'s head, before the first step."""
+        """Set the dropout rate of the head of `net`; call before the first step."""
         net.set_dropout(self.rate)

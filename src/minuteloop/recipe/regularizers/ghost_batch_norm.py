@@ -1,49 +1,25 @@
 """Ghost batch norm."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from functools import cache
 
-from minuteloop.validation import ConfigError, integer
+from minuteloop.validation import integer
 
 
 @dataclass
 class GhostBatchNorm:
-    """Batch norm over every `ghost_batch_size` images of a training batch by themselves (Hoffer 2017, sec. 4).
+    """Batch norm over groups of `ghost_batch_size` images within each training batch (Hoffer 2017, sec. 4).
 
-    A batch that `ghost_batch_size` does not divide is normed whole. Raises ConfigError for a net without batch norm, and for one
-    whose batch norm is not torch's alone, as that of some of timm's models.
+    A batch that `ghost_batch_size` does not divide is normalized as one group.
     """
 
-    ghost_batch_size: int = integer(32, 1, 1_000_000, "a number of images")
+    ghost_batch_size: int = integer(32, 1, 1_000_000, "images that are normalized together", "images")
 
     def __call__(self, net):
-        """Changes the batch norms of `net`, before its optimizer is made."""
-        import torch
+        """Convert the batch norms of `net`; call before its optimizer is built.
 
-        norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
-        if not norms:
-            raise ConfigError("ghost_batch_norm: the net has no batch norm")
-        for norm in norms:
-            if type(norm) not in (torch.nn.BatchNorm2d, _module()):
-                raise ConfigError(f"ghost_batch_norm: {type(norm).__name__} cannot be split, only torch's BatchNorm2d")
-        for norm in norms:
-            norm.__class__, norm.ghost_batch_size = _module(), self.ghost_batch_size
+        Raises:
+            ConfigError: if the net has no batch norm, or a subclass of it, as some of timm's models do.
+        """
+        from minuteloop.recipe.regularizers.ghost_batch_norm_layer import convert
 
-
-@cache
-def _module():
-    import torch
-
-    class GhostBatchNorm2d(torch.nn.BatchNorm2d):
-        def forward(self, x):
-            if not self.training or len(x) % self.ghost_batch_size or len(x) == self.ghost_batch_size:
-                return super().forward(x)
-            groups, momentum = x.split(self.ghost_batch_size), self.momentum
-            self.momentum = 1 - (1 - momentum) ** (1 / len(groups))  # together as fast as one batch
-            normed = torch.cat([super(GhostBatchNorm2d, self).forward(group) for group in groups])
-            self.momentum = momentum
-            return normed
-
-    return GhostBatchNorm2d
+        convert(net, self.ghost_batch_size)

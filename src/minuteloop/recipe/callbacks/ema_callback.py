@@ -1,0 +1,53 @@
+"""The Lightning callback of EMA."""
+
+import pytorch_lightning as pl
+import torch
+
+from minuteloop.recipe.callbacks.ema import EMA
+
+
+class EMACallback(pl.Callback):
+    """Averages weights and floating-point buffers; `module.net` holds the average in validation and after training.
+
+    Lightning's own WeightAveraging copies to the CPU and waits for the device at every step.
+    """
+
+    def __init__(self, ema: EMA, steps: int) -> None:
+        self.ema, self.steps = ema, steps
+        self.current, self.averages, self.step = [], [], 0
+
+    def state_dict(self) -> dict:
+        return {"averages": self.averages, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.averages, self.step = state_dict["averages"], state_dict["step"]
+
+    @torch.no_grad()
+    def on_train_start(self, trainer, module) -> None:
+        self.current = [tensor for tensor in module.net.state_dict().values() if tensor.is_floating_point()]
+        loaded, self.averages = self.averages, [tensor.clone() for tensor in self.current]
+        for average, saved in zip(self.averages, loaded, strict=bool(loaded)):
+            average.copy_(saved)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer, module, *_) -> None:
+        self.step += 1
+        torch._foreach_lerp_(self.averages, self.current, 1 - self.ema.decay(self.step, self.steps))
+
+    def on_validation_start(self, trainer, module) -> None:
+        self.swap()
+
+    def on_validation_end(self, trainer, module) -> None:
+        self.swap()
+
+    def on_train_end(self, trainer, module) -> None:
+        self.swap()
+        self.current, self.averages = [], []  # the module holds the averages now
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the module's weights and the averages."""
+        for average, tensor in zip(self.averages, self.current, strict=True):
+            weight = tensor.clone()
+            tensor.copy_(average)
+            average.copy_(weight)
