@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.overrides import group_options
 from minuteloop.schema import Config
 from minuteloop.validation import spell
 
@@ -57,11 +58,6 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
         else:
             rule = metadata.get("rule", "").removeprefix("must be ")
             yield Key(f"{prefix}{spec.name}", value, metadata.get("help", ""), metadata.get("unit", ""), rule)
-
-
-def group_options(conf: Path, group: str) -> list[str]:
-    """Return the names of the files of a group."""
-    return sorted(file.stem for file in conf.glob(f"{group}/*.yaml"))
 
 
 def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
