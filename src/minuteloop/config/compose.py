@@ -6,6 +6,7 @@ import inspect
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import version
@@ -34,6 +35,20 @@ CONF, RECIPES = (
     for name in ("conf", "recipes")
 )
 IMAGE_SIZE = 32  # pixels, of every dataset
+
+# arguments of Lightning's Trainer that a run sets itself -> the key that users set instead
+TRAINER_SET_BY_RUN = {
+    **dict.fromkeys(("accelerator", "devices"), "device"),
+    "precision": "precision",
+    "gradient_clip_val": "recipe.clip_grad",
+    **dict.fromkeys(("max_epochs", "max_steps"), "budget"),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "evaluations"),
+    "limit_val_batches": "data.holdout",
+    "logger": "logger",
+    "callbacks": "recipe.callbacks",
+    **dict.fromkeys(("plugins", "num_sanity_val_steps", "enable_checkpointing"), None),
+    **dict.fromkeys(("enable_progress_bar", "enable_model_summary"), None),
+}
 
 # Hydra 1.4 has no version_base and takes a list of what a config may call; its OmegaConf renames a function
 HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
@@ -131,6 +146,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
     _check_sizes(config)
+    _check_trainer(config.trainer)
     if config.logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise ConfigError("logger=tensorboard: needs the package tensorboard; run pip install tensorboard")
     replaced = replaced_steps(cfg, files)
@@ -151,6 +167,14 @@ def _check_sizes(config: Config) -> None:
     if recipe.batch_size > total - data.holdout:
         left = f"the training images of {data.name} without data.holdout"
         raise ConfigError(f"recipe.batch_size={recipe.batch_size}: must be <= {total - data.holdout}, {left}")
+
+
+def _check_trainer(arguments: dict[str, Any]) -> None:
+    """Raise ConfigError for an argument that the run sets itself; training checks the others, with Lightning at hand."""
+    for name, value in arguments.items():
+        if name in TRAINER_SET_BY_RUN:
+            key = TRAINER_SET_BY_RUN[name]
+            raise ConfigError(f"trainer.{name}={value}: set by the run; {f'use {key}=...' if key else 'remove it'}")
 
 
 def _make_user_folders_importable(settings: DictConfig) -> None:
