@@ -9,7 +9,7 @@ from bench_rounds import alternate, now, spread
 from torch import Tensor
 from torch.nn import functional as F
 
-from minuteloop.nets.layers import GELU, DepthwiseConv, LayerNorm
+from minuteloop.nets.cpu_kernels import GELU, DepthwiseConv, LayerNorm
 
 CALLS = 5  # a round
 SHAPES = [(24, 32), (24, 16), (48, 8), (96, 4), (192, 2), (96, 8), (192, 4)]  # channels, side

@@ -50,8 +50,8 @@ def _arm(slot: str, recipe, config) -> Callable[[], float] | None:
     """Seconds a step of what `recipe` has in a slot, measured when called; None where it costs no training step."""
     import torch
 
-    from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.net import build_net
+    from minuteloop.nets.spec import resolve
     from minuteloop.recipe.param_groups import parameter_groups
 
     made = {where: instantiate.ingredient(node, where) for where, node in instantiate.ingredient_nodes(recipe)}.get(
@@ -112,8 +112,8 @@ def _pass(config, regularizer) -> Callable[[], float]:
     """Seconds of a forward and backward pass of the config's net, regularised."""
     import torch
 
-    from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.net import build_net
+    from minuteloop.nets.spec import resolve
 
     net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, 10)).to(
         config.device, memory_format=torch.channels_last

@@ -16,9 +16,9 @@ from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
 from minuteloop.data.device_loader import DeviceLoader
-from minuteloop.nets import layers as ops
-from minuteloop.nets.blueprint import resolve
+from minuteloop.nets import cpu_kernels as ops
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.schema import Config
 from minuteloop.training.classifier import Classifier, reseed
 from minuteloop.training.plan import make_plan

@@ -20,8 +20,8 @@ from minuteloop.config.compose import IMAGE_SIZE, compose
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
 from minuteloop.data.device_loader import DeviceLoader
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.callbacks.freeze import Freeze
 from minuteloop.records import environment
 from minuteloop.schema import Config

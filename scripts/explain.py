@@ -10,7 +10,7 @@ import json
 import sys
 
 from minuteloop.config.compose import IMAGE_SIZE, compose
-from minuteloop.nets.summary import explain, text
+from minuteloop.nets.summary import summarize, text
 from minuteloop.validation import ConfigError
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     args = parser.parse_intermixed_args()
     try:
         config = compose(args.overrides, args.config_name, args.config_dir, image_size=args.image_size)
-        told = explain(config.arch, config.size, args.image_size, args.num_classes)
+        told = summarize(config.arch, config.size, args.image_size, args.num_classes)
         if args.measure:
             told["measured"] = measured(config, args.image_size, args.num_classes)
     except ConfigError as error:
@@ -40,7 +40,7 @@ def measured(config, image_size: int, num_classes: int) -> dict:
 
     hardware.keep_freed_memory()
     config = hardware.resolve_auto(config)
-    from minuteloop.nets.blueprint import resolve
+    from minuteloop.nets.spec import resolve
     from minuteloop.nets.throughput import measure
 
     blueprint, size = resolve(config.arch, config.size, image_size, num_classes), config.recipe.batch_size

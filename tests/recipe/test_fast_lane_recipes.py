@@ -12,8 +12,8 @@ from minuteloop import compose
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.augment.alternating_flip import AlternatingFlip
 from minuteloop.recipe.augment.crop import Crop
 from minuteloop.recipe.callbacks.freeze import Freeze

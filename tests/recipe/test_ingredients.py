@@ -193,8 +193,8 @@ def test_ema_window_is_deits_decay_at_300_epochs():
 
 
 def test_groups_partition_the_parameters_and_only_matrices_decay():
-    from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.net import build_net
+    from minuteloop.nets.spec import resolve
 
     config = compose(["arch=convnext"])
     net = build_net(resolve(config.arch, config.size, 32, 10))

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import minuteloop
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.schema import Arch, Size, Stem
 from minuteloop.trained.feature_maps import filters, look, stem_filters
 from minuteloop.validation import ConfigError

@@ -25,8 +25,8 @@ def load(folder: str | os.PathLike):
     from safetensors.torch import load_file
 
     from minuteloop.data.cifar import constants
-    from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.net import build_net
+    from minuteloop.nets.spec import resolve
     from minuteloop.recipe.ingredients import Ingredients
     from minuteloop.training.classifier import Classifier
     from minuteloop.training.plan import Plan

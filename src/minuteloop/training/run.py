@@ -71,9 +71,9 @@ def _train(record: Record, interrupt: Interrupt, say: Callable[[str], None]) -> 
 
     from minuteloop.data.cifar import load
     from minuteloop.data.datamodule import CIFARDataModule
-    from minuteloop.nets.blueprint import resolve
     from minuteloop.nets.flops import count
     from minuteloop.nets.net import build_net
+    from minuteloop.nets.spec import resolve
     from minuteloop.training.classifier import Classifier
 
     quiet_lightning()
