@@ -79,7 +79,7 @@ def _check_knobs(knobs: Block) -> None:
         raise ConfigError("arch.block.kernel=0: must be >= 1 where arch.block.mixer=conv (0 is global attention)")
     if "|" in knobs.layout and knobs.shortcut == "none":
         raise ConfigError(
-            f"arch.block.shortcut=none: must have sums for the branches of arch.block.layout={knobs.layout}"
+            f"arch.block.shortcut=none: must be conv, avg or identity with several branches (layout={knobs.layout})"
         )
 
 

@@ -24,7 +24,8 @@ class Cost:
 def count(net: nn.Module | NetSpec | TimmSpec, image_size: int) -> Cost:
     """Count the cost of `net` on one image [3, image_size, image_size], on the meta device.
 
-    Papers count neither attention's products nor fixed filters such as blur; torch.utils.flop_counter counts both.
+    As in the published figures, attention's products and fixed filters such as blur do not count;
+    torch.utils.flop_counter includes them.
     """
     if isinstance(net, nn.Module):
         net = copy.deepcopy(net).to("meta")

@@ -1,4 +1,4 @@
-"""The module of each operation of a program. Feature maps are [N, C, H, W], channels_last in memory where the net is."""
+"""The module of each operation of a program. Feature maps are [N, C, H, W], in memory channels_last if the net is."""
 
 import math
 

@@ -259,10 +259,8 @@ def _operation(name: str, arguments: dict[str, str], block: Block, c_in: int, c:
 
 def _convolution(op: Op, groups: str, block: Block) -> Op:
     """Complete a conv, pw or dw: groups, bias and weights."""
-    if op.kind == "dw":
-        number = op.c_in
-    else:
-        number = max(1, op.c_out // int(groups[1:])) if groups[0] == "w" else int(groups)
+    number = max(1, op.c_out // int(groups[1:])) if groups[0] == "w" else int(groups)
+    number = op.c_in if op.kind == "dw" else number
     is_scaled = block.weight == "scaled"
     return replace(
         op,
