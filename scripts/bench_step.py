@@ -14,7 +14,6 @@ from bare_loop import BareLoop, training_loader
 from bench_rounds import alternate, now, spread, times
 from torch import nn
 
-from minuteloop.nets import layers
 from minuteloop.recipe.augment.random_seed import reseed
 from minuteloop.schema import Config
 from minuteloop.training.build import build

@@ -13,8 +13,8 @@ from minuteloop.config import instantiate
 from minuteloop.config.compose import compose
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.training.classifier import LOG_EVERY, Classifier, reseed
 from minuteloop.training.plan import make_plan
 from minuteloop.training.run import make_trainer

@@ -7,11 +7,11 @@ import torch
 
 from minuteloop.config.compose import compose
 from minuteloop.data.cifar import load
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.layers import Whitening
 from minuteloop.nets.net import build_net
 from minuteloop.nets.program import spell
+from minuteloop.nets.spec import resolve
 
 
 def plan(*overrides: str):

@@ -9,9 +9,9 @@ from timm.layers import SpaceToDepth
 from torch import nn
 
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import Blueprint, resolve
 
 # arch, size -> timm's name, and what is set otherwise there
 AVERAGED = {"class_token": False, "global_pool": "avg", "fc_norm": False}

@@ -8,9 +8,9 @@ import torch
 import torchvision
 
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.flops import Cost, count
 from minuteloop.nets.program import spell
+from minuteloop.nets.spec import Blueprint, resolve
 
 # step, parameters and 10^9 multiply-adds after it at 224x224 and 1,000 classes, the block's program after it.
 # The paper prints the multiply-adds with two decimals: 4.09 4.53 4.42 2.35 5.27 4.64 4.07 4.15 ...; its 4.46 at

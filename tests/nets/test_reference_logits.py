@@ -7,8 +7,8 @@ import torchvision
 from torch import nn
 
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 
 IMAGE_SIZE = 64  # pixels, with the stem and the total stride of 224
 

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from minuteloop.config.compose import compose
-from minuteloop.nets import layers as ops
+from minuteloop.nets import cpu_kernels as ops
 from minuteloop.nets.attention import Positions
-from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.layers import MODULES, DropPath, build
 from minuteloop.nets.net import build_net
 from minuteloop.nets.program import ACT_TOKENS, GAINS, TOKENS, parse, spell
+from minuteloop.nets.spec import Blueprint, resolve
 from minuteloop.schema import Arch, Block, Head, Size, Stages, Stem
 from minuteloop.validation import ConfigError
 

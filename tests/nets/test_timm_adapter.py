@@ -10,9 +10,9 @@ from timm.optim import param_groups_weight_decay
 
 import minuteloop
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.nets.summary import explain, text
 from minuteloop.nets.timm_adapter import TimmPlan, resolve_timm
 from minuteloop.recipe.param_groups import parameter_groups

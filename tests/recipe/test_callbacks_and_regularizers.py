@@ -13,8 +13,8 @@ from minuteloop import compose
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.callbacks.agc import AGC
 from minuteloop.recipe.callbacks.ema import EMA
 from minuteloop.recipe.callbacks.freeze import Freeze

@@ -15,7 +15,7 @@ from PIL import Image
 
 from minuteloop import compose, hardware
 from minuteloop.data.cifar import load
-from minuteloop.nets import layers as ops
+from minuteloop.nets import cpu_kernels as ops
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))

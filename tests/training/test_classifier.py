@@ -12,8 +12,8 @@ from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
 from minuteloop.data.device_loader import DeviceLoader
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.callbacks.ema import EMA
 from minuteloop.training.classifier import Classifier, draw_seed, reseed
 from minuteloop.training.plan import Plan
