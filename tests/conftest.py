@@ -16,6 +16,13 @@ def own_wandb_service():
 
 
 @pytest.fixture
+def cwd(tmp_path, monkeypatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def cifar_root() -> Path:
     """A folder that holds CIFAR-10, from $MINUTELOOP_DATA."""
     root = Path(os.environ.get("MINUTELOOP_DATA", "/nonexistent"))

@@ -6,6 +6,7 @@ import inspect
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import version
@@ -20,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop.config.composed_files import Files, replace_slots
-from minuteloop.config.errors import check_words, is_user_error, one_line, reject_hidden_config
+from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.overrides import check_overrides
 from minuteloop.config.steps import check_steps, replaced_steps
 from minuteloop.schema import TRAIN_IMAGES, Config
 from minuteloop.validation import ConfigError, check
@@ -33,6 +35,20 @@ CONF, RECIPES = (
     for name in ("conf", "recipes")
 )
 IMAGE_SIZE = 32  # pixels, of every dataset
+
+# arguments of Lightning's Trainer that a run sets itself -> the key that users set instead
+TRAINER_SET_BY_RUN = {
+    **dict.fromkeys(("accelerator", "devices"), "device"),
+    "precision": "precision",
+    "gradient_clip_val": "recipe.clip_grad",
+    **dict.fromkeys(("max_epochs", "max_steps"), "budget"),
+    **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "evaluations"),
+    "limit_val_batches": "data.holdout",
+    "logger": "logger",
+    "callbacks": "recipe.callbacks",
+    **dict.fromkeys(("plugins", "num_sanity_val_steps", "enable_checkpointing"), None),
+    **dict.fromkeys(("enable_progress_bar", "enable_model_summary"), None),
+}
 
 # Hydra 1.4 has no version_base and takes a list of what a config may call; its OmegaConf renames a function
 HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
@@ -77,7 +93,7 @@ def compose_with_hydra(
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
     """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
-    check_words(overrides, CONF)
+    check_overrides(overrides, CONF)
     if not HYDRA_1_4:
         version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))
@@ -130,6 +146,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
     _check_sizes(config)
+    _check_trainer(config.trainer)
     if config.logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise ConfigError("logger=tensorboard: needs the package tensorboard; run pip install tensorboard")
     replaced = replaced_steps(cfg, files)
@@ -150,6 +167,14 @@ def _check_sizes(config: Config) -> None:
     if recipe.batch_size > total - data.holdout:
         left = f"the training images of {data.name} without data.holdout"
         raise ConfigError(f"recipe.batch_size={recipe.batch_size}: must be <= {total - data.holdout}, {left}")
+
+
+def _check_trainer(arguments: dict[str, Any]) -> None:
+    """Raise ConfigError for an argument that the run sets itself; training checks the others, with Lightning at hand."""
+    for name, value in arguments.items():
+        if name in TRAINER_SET_BY_RUN:
+            key = TRAINER_SET_BY_RUN[name]
+            raise ConfigError(f"trainer.{name}={value}: set by the run; {f'use {key}=...' if key else 'remove it'}")
 
 
 def _make_user_folders_importable(settings: DictConfig) -> None:

@@ -78,9 +78,10 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     from minuteloop.nets.flops import count
     from minuteloop.training.build import build
     from minuteloop.training.calibrate import calibrate, compile_only
-    from minuteloop.training.trainer import quiet_lightning
+    from minuteloop.training.trainer import check_trainer_arguments, quiet_lightning
 
     quiet_lightning()
+    check_trainer_arguments(record.asked.trainer)
     asked = typed(record.frozen_config) if record.frozen_config else record.asked
     config = record.config = _with_data_root(hardware.resolve_auto(asked))
     if config.compile:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -12,30 +13,31 @@ from minuteloop.schema import Config
 from minuteloop.validation import ConfigError, did_you_mean
 
 
+def check_trainer_arguments(arguments: dict[str, Any]) -> None:
+    """Raise ConfigError for a name that is not an argument of Lightning's Trainer."""
+    allowed = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+    for name, value in arguments.items():
+        if name not in allowed:
+            message = f"trainer.{name}={value}: must be an argument of Lightning's Trainer"
+            raise ConfigError(f"{message}{did_you_mean(name, allowed)}")
+
+
 def make_trainer(config: Config, **kwargs) -> pl.Trainer:
-    """Return the trainer of a run, with the user's `trainer.*`. Raises ConfigError for one that the run sets itself."""
-    ours = {
-        "accelerator": {"cuda": "gpu", "cpu": "cpu"}[config.device],
-        "devices": 1,
-        "precision": {"bf16": "bf16-mixed", "fp32": "32-true"}[config.precision],
-        "gradient_clip_val": config.recipe.clip_grad,
-        "max_epochs": -1,
-        "check_val_every_n_epoch": None,
-        "num_sanity_val_steps": 0,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
+    """Return the trainer of a run, with the user's `trainer.*`."""
+    return pl.Trainer(
+        accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
+        devices=1,
+        precision={"bf16": "bf16-mixed", "fp32": "32-true"}[config.precision],
+        gradient_clip_val=config.recipe.clip_grad,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         **kwargs,
-    }
-    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
-    for key, value in config.trainer.items():
-        if key in ours:
-            raise ConfigError(f"trainer.{key}={value}: the run sets {key} itself")
-        if key not in known:
-            raise ConfigError(
-                f"trainer.{key}={value}: not an argument of Lightning's Trainer{did_you_mean(key, known)}"
-            )
-    return pl.Trainer(**ours, **config.trainer)
+        **config.trainer,
+    )
 
 
 def quiet_lightning() -> None:
