@@ -62,13 +62,14 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
 
 def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
     """Return the help of training: usage, groups with their files, and a line for each key with its composed value."""
+    named_runs = ", ".join(sorted(file.stem for file in recipes.glob("*.yaml")))
     lines = [
         "Train one config, or many with -m, and leave a record in runs/.",
         "",
         f"usage: {program} [KEY=VALUE ...] [-m] [-cn NAMED_RUN] [-cd FOLDER]",
         "",
         "  -m             run every combination of comma-separated values and end with a table",
-        "  -cn NAME       start from a named run: " + ", ".join(sorted(file.stem for file in recipes.glob("*.yaml"))),
+        *_wrapped("-cn NAME       start from a named run: " + named_runs, "  ", " " * 17),
         "  -cd FOLDER     also search your own conf/ in FOLDER",
         "  --cfg job      print the composed config; --hydra-help for Hydra's other options",
         "",
@@ -84,5 +85,5 @@ def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
     return "\n".join(lines)
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)
+def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent if later is None else later)
