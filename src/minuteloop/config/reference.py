@@ -63,18 +63,14 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
 
 def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
     """Return the help of training: usage, groups with their files, and a line for each key with its composed value."""
+    named_runs = ", ".join(sorted(file.stem for file in recipes.glob("*.yaml")))
     lines = [
         "Train one config, or many with -m, and leave a record in runs/.",
         "",
         f"usage: {program} [KEY=VALUE ...] [-m] [-cn NAMED_RUN] [-cd FOLDER]",
         "",
         "  -m             run every combination of comma-separated values and end with a table",
-        *textwrap.wrap(
-            "  -cn NAME       start from a named run: "
-            + ", ".join(sorted(file.stem for file in recipes.glob("*.yaml"))),
-            LINE,
-            subsequent_indent=" " * 17,
-        ),
+        *_wrapped("-cn NAME       start from a named run: " + named_runs, "  ", " " * 17),
         "  -cd FOLDER     also search your own conf/ in FOLDER",
         "  --cfg job      print the composed config; --hydra-help for Hydra's other options",
         "",
@@ -97,5 +93,5 @@ def _key_lines(key: Key) -> list[str]:
     return [f"{left:<{COLUMN}}{right[0]}", *(" " * COLUMN + line for line in right[1:])]
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, LINE, initial_indent=indent, subsequent_indent=indent)
+def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
+    return textwrap.wrap(text, LINE, initial_indent=indent, subsequent_indent=indent if later is None else later)
