@@ -12,8 +12,8 @@ from minuteloop.config.compose import compose
 
 PAGE = """# Measured results
 
-Generated from `recipes/bench/*.jsonl`. Every row was measured on a CPU; nothing has been measured on a GPU yet. The rows
-are of earlier commits, which the files name where a run made them. The published runs are in the
+Generated from `recipes/bench/*.jsonl`. Every row was measured on a CPU; nothing has been measured on a GPU yet. The
+rows are of earlier commits, which the files name where a run made them. The published runs are in the
 [README](../README.md). [performance.md](performance.md) describes the benches.
 
 ## A minute of each architecture
@@ -39,8 +39,8 @@ for hundreds of epochs run at strength 0, without their regularizers.
 
 ## Forms of depthwise convolution, layer norm and GELU
 
-Milliseconds for a batch of {batch} feature maps in {precision}, {form_hardware}, medians of {rounds} rounds. `ours` is what
-nets run; `dense` is a pointwise convolution with as many MACs.
+Milliseconds for a batch of {batch} feature maps in {precision}, {form_hardware}, medians of {rounds} rounds. `ours`
+is what nets run; `dense` is a pointwise convolution with as many MACs.
 
 {forms}
 """

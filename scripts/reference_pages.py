@@ -45,10 +45,10 @@ def config_page() -> str:
     lines = [
         "# Config keys",
         "",
-        "Generated from `src/minuteloop/schema.py`; `python train.py --help` prints the same descriptions. A key is typed",
-        "as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
-        "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.lr`, are in [ingredients.md](ingredients.md).",
-        "A knob of `arch.block` is one value or a list with one value for each stage.",
+        "Generated from `src/minuteloop/schema.py`; `python train.py --help` prints the same descriptions. A key is",
+        "typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
+        "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.lr`, are in",
+        "[ingredients.md](ingredients.md). A knob of `arch.block` is one value or a list with one value for each stage.",
         "",
         "## Groups",
         "",
@@ -93,10 +93,10 @@ def steps_page() -> str:
     header = ("step", "sets", "source")
     return f"""# Modernization steps
 
-Generated from `conf/modernization/*.yaml`. A step is a few keys of `arch` and its source. `modernization=[patchify,gelu]`
-lists steps; their order does not matter, since steps in one list must set different keys. A step that another setting
-undoes, that changes nothing, or that does not fit the architecture is a one-line error. What an architecture becomes:
-`python scripts/explain.py arch=resnet size=tiny 'modernization=[patchify,gelu]'`.
+Generated from `conf/modernization/*.yaml`. A step sets a few keys of `arch` and names its source.
+`modernization=[patchify,gelu]` lists steps; their order does not matter, since the steps of a list must set different
+keys. A step that another setting undoes, that changes nothing, or that does not fit the architecture is a one-line error.
+Print what an architecture becomes with `python scripts/explain.py arch=resnet 'modernization=[patchify,gelu]'`.
 
 ## From ResNet to ConvNeXt
 
@@ -142,10 +142,10 @@ Generated from `conf/arch/*.yaml`. An architecture is data: stem, stages, block 
 
 {markdown_table(("arch", "source", "builds on", "params", "MACs", "counted at"), rows)}
 
-`arch=timm arch.name=MODEL` loads any other model of timm. Small images keep more resolution: patches shrink, or the first
-strides are dropped, until `size.reduce` holds; `scripts/explain.py` prints what changed. Models whose final feature map
-would be 1x1, or that cannot run at 32 pixels, are rejected with a one-line error. Steps do not apply to these models.
-`+arch.timm.OPTION=VALUE` passes an argument to `timm.create_model`.
+`arch=timm arch.name=MODEL` builds any other model of timm, with random weights. Small images keep more resolution:
+patches shrink, or the first strides are dropped, until `size.reduce` holds; `scripts/explain.py` prints what changed.
+Models whose final feature map would be 1x1, or that cannot run at 32 pixels, are rejected with a one-line error. Steps do
+not apply to these models. `+arch.timm.OPTION=VALUE` passes an argument to `timm.create_model`.
 
 ## Sizes
 
@@ -159,6 +159,8 @@ def _architecture(name: str) -> tuple[str, ...]:
     text = (CONF / f"arch/{name}.yaml").read_text()
     content = yaml.safe_load(text)
     parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
+    if not content.keys() - {"defaults"}:
+        return f"`{name}`", f"another name for `{parents[0]}`", "", "", "", ""
     arch = compose([f"arch={name}", "size=tiny"]).arch
     stride = arch.stem.stride
     for factor in arch.stages.strides:
@@ -189,9 +191,9 @@ def recipes_page() -> str:
     rows = [_recipe(name) for name in group_options(CONF, "recipe")]
     return f"""# Recipes
 
-Generated from `conf/recipe/*.yaml`. A recipe is a list of [ingredients](ingredients.md) and the optimizer's numbers; the
-batch size and the regularizers can be overridden like any key. [results.md](results.md) has the accuracy of each after a
-minute. At the paper's number of epochs a recipe has the paper's numbers; [minute.md](minute.md) describes what a short run
+Generated from `conf/recipe/*.yaml`. A recipe is a list of [ingredients](ingredients.md), the optimizer's numbers, batch
+size and weight decay; any of them can be overridden. [results.md](results.md) has the accuracy of each after a minute.
+At the paper's number of epochs a recipe has the paper's numbers; [minute.md](minute.md) describes what a short run
 changes.
 
 {markdown_table(("recipe", "source and use", "batch", "weight decay", "ingredients"), rows)}
@@ -221,8 +223,8 @@ def ingredients_page(bench: Path) -> str:
         "# Ingredients of a recipe",
         "",
         "Generated from `conf/ingredient/*.yaml`, the ingredients' classes and `recipes/bench/ingredients_cpu.jsonl`.",
-        "`ingredient=[sgd,lookahead]` puts ingredients into a recipe; each replaces what is in its slot. A field is typed",
-        "behind its slot, such as `recipe.optimizer.momentum=0.8`. `'~recipe.batch.mixup'` removes an ingredient.",
+        "`ingredient=[sgd,lookahead]` puts ingredients into a recipe; each replaces what is in its slot. A field is",
+        "typed behind its slot: `recipe.optimizer.momentum=0.8`. `'~recipe.batch.mixup'` removes an ingredient.",
         f"Costs are milliseconds added to a training step at `{overrides}`, {hardware}.",
         "",
         markdown_table(
