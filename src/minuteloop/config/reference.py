@@ -80,7 +80,7 @@ def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
     lines += ["", "Keys (KEY=VALUE, here with the values of this command)", ""]
     for key in config_keys(config):
         extra = "; ".join(filter(None, [key.unit, key.rule]))
-        lines.append(f"  {key.name}={spell(key.value)}")
+        lines.append(f"  {key.name}={textwrap.shorten(spell(key.value), 80, placeholder=' ...')}")
         lines += _wrapped(f"{key.help} ({extra})" if extra else key.help, "      ")
     return "\n".join(lines)
 
