@@ -86,11 +86,15 @@ def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
 
 def _key_lines(key: Key) -> list[str]:
     """Return 'KEY=VALUE   meaning [unit; allowed values]', wrapped."""
-    left, extra = f"  {key.name}={spell(key.value)}", "; ".join(filter(None, [key.unit, key.rule]))
+    left, extra = f"  {key.name}={_shortened(key.value)}", "; ".join(filter(None, [key.unit, key.rule]))
     right = textwrap.wrap(f"{key.help} [{extra}]" if extra else key.help, LINE - COLUMN)
     if len(left) >= COLUMN:
         return [left, *(" " * COLUMN + line for line in right)]
     return [f"{left:<{COLUMN}}{right[0]}", *(" " * COLUMN + line for line in right[1:])]
+
+
+def _shortened(value: Any) -> str:
+    return textwrap.shorten(spell(value), 80, placeholder=" ...")
 
 
 def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
