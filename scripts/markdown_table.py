@@ -25,4 +25,4 @@ def replace_between(text: str, name: str, content: str) -> str:
     _, found_end, after = rest.partition(end)
     if not (found_begin and found_end):
         raise ValueError(f"the page has no markers {begin} and {end}")
-    return f"{before}{begin}\n{content}\n{end}{after}"
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

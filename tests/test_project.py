@@ -3,64 +3,19 @@
 import ast
 import itertools
 import json
-import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-import docs_pages as pages
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from results_table import BEGIN, END, updated
 
 from minuteloop import compose
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
 HYDRA = ("build.py", "command.py", "deltas.py", "mistakes.py", "multirun.py")  # who know it
-
-
-def test_the_readmes_python_runs(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "test/acc" in done.stdout
-
-
-def test_the_readmes_commands_compose():
-    commands = re.findall(r"^python train\.py(.*?)(?:#.*)?$", README, re.MULTILINE)
-    assert len(commands) >= 6
-    for command in commands:
-        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)]
-        if "-m" in words:
-            words = [re.sub(r"range\((\d+).*|,.*", r"\1", word) for word in words if word != "-m"]
-        if "-cd" in words and "-cn" not in words:
-            continue  # a folder of the reader's own: test_user_folder.py
-        if "-cn" in words:
-            assert (ROOT / words[words.index("-cd") + 1] / f"{words[words.index('-cn') + 1]}.yaml").exists()
-            continue
-        compose(words)
-
-
-def test_the_readme_names_every_step_size_arch_and_recipe():
-    for group in ("modernization", "size", "arch", "recipe", "data", "logger"):
-        for file in (ROOT / "conf" / group).glob("*.yaml"):
-            assert f"`{file.stem}`" in README, f"{group}/{file.stem}"
-
-
-def test_the_readmes_table_is_what_the_records_say():
-    assert updated(README, ROOT / "recipes") == README
-
-
-def test_the_pages_are_what_the_benches_say():
-    assert (ROOT / "recipes/archs.md").read_text() == pages.archs(ROOT / "recipes/bench")
-    assert (ROOT / "recipes/recipes.md").read_text() == pages.recipes(ROOT / "recipes/bench")
-    assert (ROOT / "recipes/forms.md").read_text() == pages.forms(ROOT / "recipes/bench")
-    page = pages.ingredients(ROOT / "conf", ROOT / "recipes/bench")
-    assert (ROOT / "recipes/ingredients.md").read_text() == page
-    assert page.count("| `") >= len(list((ROOT / "conf/ingredient").glob("*.yaml")))
 
 
 RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
@@ -101,33 +56,6 @@ def test_every_published_run_composes_and_its_records_are_of_that_config(recipe)
         assert record["status"] == "finished"
         assert record["config"]["arch"]["applied"] == config.arch.applied
         assert record["config"]["data"]["holdout"] == 0
-
-
-def test_the_table_is_made_from_records(tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for seed, accuracy in enumerate((0.5, 0.6, 0.7)):
-        record = {
-            "status": "finished",
-            "seed": seed,
-            "config": {"seed": seed},
-            "code": {"commit": "abc", "dirty": False},
-            "host": {"cpu": "Z80", "threads": 2},
-            "metrics": {"test/acc": accuracy, "test/acc_tta": accuracy + 0.1},
-            "seconds": {"train": 60.0},
-            "cost": {"images_per_second": 1234.4, "params": 10_000, "macs": 2_500_000},
-        }
-        (folder / f"{seed}.json").write_text(json.dumps(record))
-    text = updated(f"a\n{BEGIN}\nold\n{END}\nb\n", tmp_path)
-    assert "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 60.0 s | 1,234 | 10,000 | 2.5M | Z80, 2 cores |" in text
-    assert "old" not in text and text.startswith("a\n") and text.endswith("b\n")
-    (folder / "3.json").write_text((folder / "2.json").read_text())
-    with pytest.raises(ValueError, match="two records of one seed"):
-        updated(text, tmp_path)
-    other = json.loads((folder / "2.json").read_text()) | {"seed": 3, "config": {"seed": 3, "budget": "10min"}}
-    (folder / "3.json").write_text(json.dumps(other))
-    with pytest.raises(ValueError, match="different config"):
-        updated(text, tmp_path)
 
 
 def test_explain_tells_the_ladders_end_in_words_and_json():

@@ -60,10 +60,10 @@ def test_stock_compares_our_layers_with_torchs(bench):
 @pytest.mark.parametrize(
     "layer",
     [
-        layers.DepthwiseConv(12, 12, 7, padding=3, groups=12),
-        layers.PatchConv(12, 12, 2, 2),
-        layers.LayerNorm(12),
-        layers.GELU(),
+        cpu_kernels.DepthwiseConv(12, 12, 7, padding=3, groups=12),
+        cpu_kernels.PatchConv(12, 12, 2, 2),
+        cpu_kernels.LayerNorm(12),
+        cpu_kernels.GELU(),
     ],
     ids=lambda layer: type(layer).__name__,
 )
