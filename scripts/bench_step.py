@@ -14,6 +14,7 @@ from bare_loop import BareLoop, training_loader
 from bench_rounds import alternate, now, spread, times
 from torch import nn
 
+from minuteloop.nets import cpu_kernels
 from minuteloop.recipe.augment.random_seed import reseed
 from minuteloop.schema import Config
 from minuteloop.training.build import build
