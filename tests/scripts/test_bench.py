@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from minuteloop import compose, hardware
+from minuteloop.nets import cpu_kernels
 
 TINY = ["arch=resnet18", "size.width=0.125", "size.depth=0.1", "data=sample", "recipe.batch_size=16", "threads=1"]
 
