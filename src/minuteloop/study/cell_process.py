@@ -51,9 +51,9 @@ def _train(config: Config, folder: Path, stop: Path) -> None:
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker may pass on that it ignores it
     _end_with_parent()
-    from minuteloop.training.run import train
-
     try:
+        from minuteloop.training.run import train  # Ctrl-C may come while it is imported
+
         if stop.exists():
             sys.exit(130)
         train(config, folder)
