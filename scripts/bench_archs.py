@@ -7,8 +7,8 @@ from functools import partial
 from bench_rounds import alternate, spread
 
 from minuteloop.config.compose import CONF, IMAGE_SIZE, compose
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import count
+from minuteloop.nets.spec import resolve
 from minuteloop.nets.throughput import measure
 from minuteloop.schema import Config
 

@@ -10,7 +10,7 @@ from bench_rounds import alternate, now, spread
 from torch import Tensor
 from torch.nn import functional as F
 
-from minuteloop.nets.layers import GELU, DepthwiseConv, LayerNorm
+from minuteloop.nets.cpu_kernels import GELU, DepthwiseConv, LayerNorm
 from minuteloop.schema import Config
 
 CALLS = 5  # a round

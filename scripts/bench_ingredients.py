@@ -14,8 +14,8 @@ from minuteloop.config import instantiate
 from minuteloop.config.compose import CONF, IMAGE_SIZE, compose
 from minuteloop.data.cifar import load
 from minuteloop.data.device_loader import CHUNK
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.param_groups import parameter_groups
 from minuteloop.schema import Config, Recipe
 from minuteloop.validation import ConfigError

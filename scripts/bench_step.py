@@ -14,7 +14,6 @@ from bare_loop import BareLoop, training_loader
 from bench_rounds import alternate, now, spread, times
 from torch import nn
 
-from minuteloop.nets import layers
 from minuteloop.recipe.augment.random_seed import reseed
 from minuteloop.schema import Config
 from minuteloop.training.build import build
@@ -23,10 +22,10 @@ from minuteloop.training.trainer import make_trainer, quiet_lightning
 from minuteloop.validation import ConfigError
 
 STOCK = {  # our layers -> the forward pass of torch's own
-    layers.DepthwiseConv: nn.Conv2d.forward,
-    layers.PatchConv: nn.Conv2d.forward,
-    layers.GELU: nn.GELU.forward,
-    layers.LayerNorm: lambda norm, x: nn.LayerNorm.forward(norm, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+    cpu_kernels.DepthwiseConv: nn.Conv2d.forward,
+    cpu_kernels.PatchConv: nn.Conv2d.forward,
+    cpu_kernels.GELU: nn.GELU.forward,
+    cpu_kernels.LayerNorm: lambda norm, x: nn.LayerNorm.forward(norm, x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
 }
 WARMUP_STEPS = 5  # not counted: other arms' workers come to rest, the arm's own prefetching starts
 EMA_WEIGHT = 0.01  # of the current parameters in their average
@@ -159,7 +158,7 @@ def stock(config: Config, args: Namespace) -> Iterator[dict]:
         return train_patched
 
     arms = {"ours": arm({}), **{f"stock {cls.__name__}": arm({cls: forward}) for cls, forward in STOCK.items()}}
-    arms |= {"stock, all": arm(STOCK), "no DepthwiseConv": arm({layers.DepthwiseConv: lambda conv, x: x})}
+    arms |= {"stock, all": arm(STOCK), "no DepthwiseConv": arm({cpu_kernels.DepthwiseConv: lambda conv, x: x})}
     yield from bench.rows(arms, args.rounds, "ours")
 
 

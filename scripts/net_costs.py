@@ -7,8 +7,8 @@ import functools
 import yaml
 
 from minuteloop.config.compose import CONF, compose
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import Cost, count
+from minuteloop.nets.spec import resolve
 
 IMAGENET = (224, 1000)  # image size in pixels, classes
 

@@ -14,7 +14,7 @@ from net_costs import IMAGENET, ladder, net_cost, roadmap
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.reference import GROUPS, Key, config_keys, group_options, ingredient_keys
-from minuteloop.nets import program
+from minuteloop.nets.program import TOKEN_NAMES, TOKENS
 from minuteloop.schema import Arch, Block, Data, Head, Logger, Recipe, Size, Stages, Stem
 from minuteloop.validation import spell
 
@@ -253,6 +253,5 @@ def _slot(name: str) -> str:
 
 def tokens_table() -> str:
     """Return the table of program tokens of docs/grammar.md."""
-    names = getattr(program, "TOKEN_NAMES", {})
-    rows = [(f"`{token}`", names.get(token, ""), ", ".join(arguments)) for token, arguments in program.TOKENS.items()]
+    rows = [(f"`{token}`", TOKEN_NAMES[token], ", ".join(arguments)) for token, arguments in TOKENS.items()]
     return markdown_table(("token", "operation", "arguments"), rows)

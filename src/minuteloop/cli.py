@@ -150,8 +150,7 @@ def explain(arguments: list[str] | None = None, program: str = "scripts/explain.
     options = parser.parse_intermixed_args(_with_package_recipes(sys.argv[1:] if arguments is None else arguments))
     with _quiet_pipe(), exit_on_user_error(CONF, options.overrides):
         config = compose(options.overrides, options.config_name, options.config_dir, image_size=options.image_size)
-        from minuteloop.nets.summary import explain as summarize
-        from minuteloop.nets.summary import text
+        from minuteloop.nets.summary import summarize, text
 
         summary = summarize(config.arch, config.size, options.image_size, options.num_classes)
         if options.measure:
@@ -162,7 +161,7 @@ def explain(arguments: list[str] | None = None, program: str = "scripts/explain.
 def _measured(config, image_size: int, num_classes: int) -> dict:
     """Return images/s of forward and backward at the config's batch, device and precision, and what they are."""
     from minuteloop import hardware
-    from minuteloop.nets.blueprint import resolve
+    from minuteloop.nets.spec import resolve
     from minuteloop.nets.throughput import measure
 
     hardware.keep_freed_memory()

@@ -13,8 +13,8 @@ from minuteloop import compose
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.callbacks.agc import AGC
 from minuteloop.recipe.callbacks.ema import EMA
 from minuteloop.recipe.callbacks.freeze import Freeze
@@ -130,7 +130,7 @@ def test_freeze_ends_training_at_its_fraction_and_shortens_the_backward_pass():
 
     quiet = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
     trainer = pl.Trainer(accelerator="cpu", max_steps=4, callbacks=[RecordTrained()], logger=False, **quiet)
-    trainer.fit(module, CIFARDataModule(data, 32, holdout=200))
+    trainer.fit(module, CIFARDataModule(data, 32, holdout=200, pipeline=module.pipeline))
     late = {"stages.2", "stages.3", "head.linear"}
     assert trained == [late | {"stages.0", "stages.1"}] * 2 + [late] * 2
     assert all(parameter.requires_grad for parameter in net.parameters())

@@ -71,18 +71,14 @@ def test_posterize_to_0_bits_is_black_where_pillow_13_raises(bits, kept):
     assert torch.equal(tone.posterize(images, repeated(images, bits)), images & kept)
 
 
-def sheared(slide):
-    return lambda images, slopes, *args: slide(images, geometric.shear(slopes, images.shape[2]), *args)
-
-
 def moved(slide):
     return lambda images, fractions, *args: slide(images, fractions[:, None] * images.shape[2], *args)
 
 
 WARPS = {  # on squares
     "rotate": (geometric.rotate, timm.rotate, (-30.0, -27.3, 1.0, 12.0, 30.0)),
-    "shear_x": (sheared(geometric.slide_x), timm.shear_x, (-0.3, -0.273, 0.01, 0.99)),
-    "shear_y": (sheared(geometric.slide_y), timm.shear_y, (-0.3, -0.273, 0.01, 0.99)),
+    "shear_x": (geometric.shear_x, timm.shear_x, (-0.3, -0.273, 0.01, 0.99)),
+    "shear_y": (geometric.shear_y, timm.shear_y, (-0.3, -0.273, 0.01, 0.99)),
     "translate_x": (moved(geometric.slide_x), timm.translate_x_rel, (-0.98, -0.45, -0.1, 0.03, 0.405, 0.98)),
     "translate_y": (moved(geometric.slide_y), timm.translate_y_rel, (-0.98, -0.45, -0.1, 0.03, 0.405, 0.98)),
 }

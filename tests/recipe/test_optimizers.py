@@ -8,8 +8,8 @@ from torch import nn
 
 from minuteloop import compose
 from minuteloop.config import instantiate
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.optimizers.adamw import AdamW
 from minuteloop.recipe.optimizers.lamb import LAMB
 from minuteloop.recipe.optimizers.lion import Lion

@@ -1,6 +1,5 @@
 """Short training runs of the recipes, and nets that reject an ingredient."""
 
-import importlib
 import math
 from types import SimpleNamespace
 
@@ -9,6 +8,7 @@ import pytest
 import minuteloop
 from minuteloop.config.compose import CONF
 from minuteloop.nets.net import Net
+from minuteloop.training import calibrate, run
 from minuteloop.validation import ConfigError
 
 QUICK = ("data=sample", "logger=none", "threads=1", "device=cpu", "evaluations=1")
@@ -56,9 +56,10 @@ def test_a_progressive_run_trains_on_growing_images_and_rates(tmp_path, monkeypa
 )
 def test_planned_steps_fit_the_rates_of_all_phases(tmp_path, monkeypatch, overrides, fractions, rates):
     measured = iter(rates * 2)  # steps/s of the phases, in both passes of the calibration
-    run = importlib.import_module("minuteloop.training.run")  # minuteloop.training.run is the function
     monkeypatch.setattr(
-        run, "measure_rate", lambda *_: SimpleNamespace(steps_per_second=next(measured), first_seconds=0)
+        calibrate,
+        "measure_rate",
+        lambda *_: SimpleNamespace(steps_per_second=next(measured), first_seconds=0, is_slow=False),
     )
     steps = []
 

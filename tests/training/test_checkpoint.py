@@ -219,7 +219,7 @@ def test_resume_is_bit_exact_after_sigkill_inside_a_checkpoint(tmp_path, referen
 )
 def test_resume_is_bit_exact_after_sigkill_with(tmp_path, ingredient):
     """The kill comes between two updates of lookahead, and in the second phase of a progressive recipe."""
-    options = [*OPTIONS, "budget=30steps", f"ingredient=[{ingredient}]"]
+    options = [*OPTIONS, "budget=30steps", f"ingredient=[{ingredient}]", "precision=fp32"]
     minuteloop.run([*options, f"hydra.run.dir={tmp_path}/reference"])
     kill_in_checkpoint(options, tmp_path / "mine", "replace", 13)
     assert minuteloop.run([*options, f"hydra.run.dir={tmp_path}/mine", "resume=true"])["attempts"] == 2

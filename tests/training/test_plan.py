@@ -1,4 +1,4 @@
-"""Budgets, plans and the strength curve, in closed form."""
+"""Budgets, plans and the strength curve in closed form."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from minuteloop.training.plan import auto_strength, make_plan
         ("5000steps", (5000, "steps")),
     ],
 )
-def test_budget_is_read_with_its_unit(budget, parsed):
+def test_budget_is_parsed_with_its_unit(budget, parsed):
     assert parse_budget(budget) == parsed
 
 
@@ -26,19 +26,19 @@ def plan(budget, rate=0.0, images=45_000, **recipe):
     return make_plan(budget, Recipe(batch_size=128, **recipe), lambda batch, epochs: batch / epochs, images, rate)
 
 
-def test_time_becomes_the_steps_that_fit():
+def test_time_budget_becomes_the_steps_that_fit():
     frozen = plan("60s", rate=20.5)
     assert frozen.steps == 1230 and frozen.seconds_asked == 60
     assert frozen.epochs == pytest.approx(1230 * 128 / 45_000)
 
 
-def test_epochs_are_whole_passes_of_whole_batches():
+def test_epoch_budget_counts_complete_batches():
     assert plan("3ep").steps == 3 * (45_000 // 128)
     assert plan("3ep").seconds_asked is None
 
 
-def test_the_same_steps_give_the_same_plan_whatever_was_asked():
-    """So that budget=<N>steps repeats a run that was planned by time."""
+def test_plan_depends_on_the_steps_not_on_the_budgets_unit():
+    """budget=<N>steps then repeats a run that was planned by time."""
     timed, counted = plan("60s", rate=20.0), plan("1200steps")
     assert (timed.steps, timed.lr, timed.strength, timed.epochs) == (
         counted.steps,
@@ -48,19 +48,19 @@ def test_the_same_steps_give_the_same_plan_whatever_was_asked():
     )
 
 
-def test_numbers_beat_auto():
+def test_numbers_override_auto():
     assert plan("10steps", lr=0.3, strength=0.7).lr == 0.3
     assert plan("10steps", lr=0.3, strength=0.7).strength == 0.7
 
 
-def test_strength_is_the_papers_from_300_epochs_on():
+def test_auto_strength_is_0_up_to_30_epochs_and_1_from_300_on():
     assert auto_strength(300) == auto_strength(1000) == 1
-    assert auto_strength(30 * 10**0.5) == 0.5  # half way between 30 and 300 in the logarithm
+    assert auto_strength(30 * 10**0.5) == 0.5  # halfway between log 30 and log 300
     assert auto_strength(30) == auto_strength(0.1) == 0
 
 
 @given(st.floats(0.01, 2000), st.floats(0.01, 2000))
-def test_strength_grows_with_epochs_in_steps_of_a_twentieth(one, other):
+def test_auto_strength_never_falls_and_is_a_multiple_of_a_twentieth(one, other):
     low, high = sorted((one, other))
     assert 0 <= auto_strength(low) <= auto_strength(high) <= 1
     assert auto_strength(low) * 20 == pytest.approx(round(auto_strength(low) * 20))

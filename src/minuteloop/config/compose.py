@@ -170,7 +170,7 @@ def _check_sizes(config: Config) -> None:
 
 
 def _check_trainer(arguments: dict[str, Any]) -> None:
-    """Raise ConfigError for an argument that the run sets itself; training checks the others, with Lightning at hand."""
+    """Raise ConfigError for an argument that the run sets itself; trainer.check_trainer_arguments checks the rest."""
     for name, value in arguments.items():
         if name in TRAINER_SET_BY_RUN:
             key = TRAINER_SET_BY_RUN[name]

@@ -100,7 +100,8 @@ def _missing_file(error: MissingConfigException, conf: Path) -> str:
     if group == "recipe" and name in group_options(conf, "ingredient"):
         return f"recipe={name}: no such recipe, but an ingredient. Did you mean 'ingredient=[{name}]'?"
     options = error.options or group_options(conf, group)
-    return f"{group}={name}: no such file in conf/{group}{did_you_mean(name, options)}"
+    where = _file(error) if "/" in _file(error) else ""  # a file that lists it, not the user
+    return f"{where}{group}={name}: no such file in conf/{group}{did_you_mean(name, options)}"
 
 
 def _not_parsed(override: str) -> str:

@@ -53,7 +53,7 @@ def _check_word(override: str, key: str, value: str) -> None:
     if usual:
         left, _, right = usual.partition("=")
         items = value.split(",")  # of a sweep
-        if not all(re.fullmatch(r"[\w.+-]+", item) for item in items):
+        if not all(re.fullmatch(r"[\w.+/-]+", item) for item in items):
             items = ["VALUE"]
         spelled = f"{left}={','.join(right.format(item) for item in items)}" if "{}" in right else usual
         quote = "'" if "[" in spelled else ""  # for the shell

@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import Images, load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.ingredients import Ingredients
 from minuteloop.schema import Config
 from minuteloop.training.classifier import Classifier

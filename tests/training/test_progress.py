@@ -1,0 +1,82 @@
+"""The progress bar on a fake terminal, and the log line of each evaluation."""
+
+import io
+import logging
+import os
+import re
+import signal
+import sys
+
+from small_run import OPTIONS, training_step
+
+import minuteloop
+from minuteloop.training import progress
+from minuteloop.training.classifier import Classifier
+
+
+class Terminal(io.StringIO):
+    """A file that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def use_terminal(monkeypatch) -> Terminal:
+    """Return the terminal that stdout and stderr are from now on; the bar is redrawn at every step.
+
+    Not a fixture: pytest sets both between a test's fixtures and its body.
+    """
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "REFRESH", 0.0)
+    monkeypatch.setenv("TQDM_MININTERVAL", "0")
+    monkeypatch.setenv("COLUMNS", "160")
+    return terminal
+
+
+def bars(terminal: Terminal) -> list[str]:
+    """Return every state of the bar."""
+    return [part.strip() for part in re.split(r"[\r\n]", terminal.getvalue()) if "%|" in part]
+
+
+def test_bar_shows_name_loss_accuracy_images_per_second_and_one_remaining_time(cwd, monkeypatch):
+    terminal = use_terminal(monkeypatch)
+    minuteloop.run([*OPTIONS, "name=my run", "hydra.run.dir=mine"])
+    last = bars(terminal)[-1]
+    pattern = r"my run +\d+%\|.*\| \d+ of 60 steps, \d+ s left, [\d,]+ img/s, loss \d\.\d{3}, val/acc \d+\.\d\d %"
+    assert re.fullmatch(pattern, last), last
+    assert not re.search(r"\d\d:\d\d|it/s|\?", last), "tqdm's own estimates"
+    assert all("nan" not in bar for bar in bars(terminal))
+
+
+def test_log_line_of_an_evaluation_names_step_metrics_rate_and_time_left(cwd):
+    minuteloop.run([*OPTIONS, "hydra.run.dir=mine"])
+    (line,) = [line for line in (cwd / "mine/log.txt").read_text().splitlines() if "step 31 of 60" in line]
+    pattern = r"step 31 of 60: val/acc [\d.]+ %, val/loss [\d.]+, [\d,]+ images/s, \d+ s of training left"
+    assert re.fullmatch(r"\d\d:\d\d:\d\d " + pattern, line), line
+
+
+def test_log_lines_during_training_have_a_line_of_their_own(cwd, monkeypatch):
+    def interrupt(module, batch, batch_idx):
+        if module.global_step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return training_step(module, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", interrupt)
+    terminal = use_terminal(monkeypatch)
+    minuteloop.run([*OPTIONS, "hydra.run.dir=mine"])
+    message = "interrupted: evaluating and saving; press Ctrl-C again to stop immediately"
+    output = terminal.getvalue()
+    assert bars(terminal) and output.count(message) == 1
+    line = next(line for line in output.split("\n") if message in line)
+    before, _, after = line.rpartition("\r")
+    assert after == message, "tqdm.write clears the bar and returns to column 0 first"
+    assert before.rpartition("\r")[2].strip() == "", "the bar's text is blanked"
+
+
+def test_output_that_is_no_terminal_gets_no_bar(cwd, monkeypatch, capfd):
+    minuteloop.run([*OPTIONS, "budget=3steps", "hydra.run.dir=mine"])
+    captured = capfd.readouterr()
+    assert "%|" not in captured.out + captured.err and "3 steps of 32 images" in captured.out
+    assert not logging.getLogger("minuteloop").handlers

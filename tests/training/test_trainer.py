@@ -1,0 +1,51 @@
+"""`trainer.*`: what reaches Lightning's Trainer, and what is rejected before training."""
+
+import inspect
+import re
+
+import pytest
+from small_run import SMALL, read
+
+from minuteloop import cli, compose
+from minuteloop.config.compose import TRAINER_SET_BY_RUN
+from minuteloop.hardware import resolve_auto
+from minuteloop.training import run, trainer
+from minuteloop.validation import ConfigError
+
+
+def test_profiler_reaches_lightning():
+    config = resolve_auto(compose([*SMALL, "+trainer.profiler=simple"]))
+    assert type(trainer.make_trainer(config).profiler).__name__ == "SimpleProfiler"
+
+
+@pytest.mark.parametrize("name", TRAINER_SET_BY_RUN)
+def test_argument_that_the_run_sets_is_rejected_when_the_config_is_composed(name, tmp_path):
+    (tmp_path / "mine.yaml").write_text(f"defaults: [config, _self_]\ntrainer: {{{name}: 3}}\n")
+    with pytest.raises(ConfigError, match=rf"trainer\.{name}=3: set by the run; (use [\w.]+=\.\.\.|remove it)$"):
+        compose(SMALL, "mine", str(tmp_path))
+
+
+def test_every_argument_that_the_run_sets_is_in_the_table():
+    source = inspect.getsource(trainer.make_trainer) + inspect.getsource(run._fit_and_evaluate)
+    call = source[source.index("pl.Trainer(") : source.index("trainer.fit(")]
+    names = set(re.findall(r"^        (\w+)=", call, re.MULTILINE))
+    assert names <= TRAINER_SET_BY_RUN.keys() and len(names) > 10
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+trainer.max_steps=3", "+trainer.max_steps=3: unknown key. Did you mean budget=3steps?"),
+        ("+trainer.precision=16", "trainer.precision=16: set by the run; use precision=..."),
+        ("+trainer.profilr=1", "trainer.profilr=1: must be an argument of Lightning's Trainer. Did you mean profiler?"),
+    ],
+)
+def test_wrong_argument_is_one_line_before_training(cwd, capsys, monkeypatch, override, message):
+    monkeypatch.setattr(run, "_fit", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit) as stopped:
+        cli.train([*SMALL, "budget=2steps", "hydra.run.dir=mine", override])
+    assert stopped.value.code == 2 and capsys.readouterr().err == f"error: {message}\n"
+    if "profilr" not in override:
+        assert not (cwd / "mine").exists()
+    else:
+        assert read(cwd / "mine")["status"] == "failed" and not read(cwd / "mine")["plan"]
