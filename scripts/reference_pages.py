@@ -14,7 +14,7 @@ from net_costs import IMAGENET, ladder, net_cost, roadmap
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.reference import GROUPS, Key, config_keys, group_options, ingredient_keys
-from minuteloop.nets import program
+from minuteloop.nets.program import TOKEN_NAMES, TOKENS
 from minuteloop.schema import Arch, Block, Data, Head, Logger, Recipe, Size, Stages, Stem
 from minuteloop.validation import spell
 
@@ -48,7 +48,7 @@ def config_page() -> str:
         "Generated from `src/minuteloop/schema.py`; `python train.py --help` prints the same descriptions. A key is",
         "typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
         "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.lr`, are in",
-        "[ingredients.md](ingredients.md). A knob of `arch.block` is one value, or a list by stage.",
+        "[ingredients.md](ingredients.md). A knob of `arch.block` is one value, or a list with one for each stage.",
         "",
         "## Groups",
         "",
@@ -95,8 +95,8 @@ def steps_page() -> str:
 
 Generated from `conf/modernization/*.yaml`. A step sets a few keys of `arch` and names its source.
 `modernization=[patchify,gelu]` lists steps; their order does not matter, since the steps of a list must set different
-keys. A step that another setting undoes, that changes nothing, or that does not fit the architecture is an error.
-Print what an architecture becomes with `python scripts/explain.py arch=resnet 'modernization=[patchify,gelu]'`.
+keys. A step that another setting undoes, that changes nothing, or that does not fit the architecture is a one-line
+error. Print what an architecture becomes with `python scripts/explain.py arch=resnet 'modernization=[patchify,gelu]'`.
 
 ## From ResNet to ConvNeXt
 
@@ -144,8 +144,8 @@ Generated from `conf/arch/*.yaml`. An architecture is data: stem, stages, block 
 
 `arch=timm arch.name=MODEL` builds any other model of timm, with random weights. Small images keep more resolution:
 patches shrink, or the first strides are dropped, until `size.reduce` holds; `scripts/explain.py` prints what changed.
-Models whose final feature map would be 1x1, or that cannot run at 32 pixels, are rejected with an error. Steps do
-not apply to these models. `+arch.timm.OPTION=VALUE` passes an argument to `timm.create_model`.
+Models whose final feature map would be 1x1, or that cannot run at 32 pixels, are rejected with a one-line error. Steps
+do not apply to these models. `+arch.timm.OPTION=VALUE` passes an argument to `timm.create_model`.
 
 ## Sizes
 
@@ -253,6 +253,5 @@ def _slot(name: str) -> str:
 
 def tokens_table() -> str:
     """Return the table of program tokens of docs/grammar.md."""
-    names = getattr(program, "TOKEN_NAMES", {})
-    rows = [(f"`{token}`", names.get(token, ""), ", ".join(arguments)) for token, arguments in program.TOKENS.items()]
+    rows = [(f"`{token}`", TOKEN_NAMES[token], ", ".join(arguments)) for token, arguments in TOKENS.items()]
     return markdown_table(("token", "operation", "arguments"), rows)
