@@ -27,7 +27,11 @@ RUNS = [file for file, node in RECIPES.items() if "hydra" not in node]
 # --- recipes/ -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recipe", STUDIES, ids=lambda file: file.stem)
+def _marks(study):
+    return () if study.stem == "stems" else pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(study, marks=_marks(study), id=study.stem) for study in STUDIES])
 def test_every_cell_of_a_study_composes(recipe):
     params = RECIPES[recipe].hydra.sweeper.params
     overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])

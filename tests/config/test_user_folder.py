@@ -70,7 +70,13 @@ def user_folder(tmp_path, monkeypatch):
     for name, text in FILES.items():
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(text)
-    return tmp_path / "mine"
+    yield tmp_path / "mine"
+    for name in [name for name, module in sys.modules.items() if _is_in(module, tmp_path)]:
+        del sys.modules[name]
+
+
+def _is_in(module, folder):
+    return str(getattr(module, "__file__", None)).startswith(str(folder))
 
 
 @pytest.mark.parametrize("name", FILES)
