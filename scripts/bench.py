@@ -1,36 +1,35 @@
-"""What things cost: rows of JSON, one a measurement, each with the machine and the versions.
+"""Measure what things cost; print one JSON row per measurement, with the hardware and the versions.
 
-    python scripts/bench.py overhead     # our Trainer against a bare loop doing the same arithmetic
-    python scripts/bench.py step         # images/s of whole steps: ours against torchvision's and timm's loaders
+    python scripts/bench.py overhead     # ms of a step: our Trainer and a bare loop with the same arithmetic
+    python scripts/bench.py step         # images/s of training with our data, torchvision's and timm's
     python scripts/bench.py augment      # images/s of RandAugment and TrivialAugment alone: ours and four peers'
-    python scripts/bench.py pipeline     # images/s of the data path alone: ours against loaders with worker processes
-    python scripts/bench.py archs        # images/s of every architecture beside its multiply-adds
-    python scripts/bench.py ingredients  # milliseconds that each ingredient of a recipe adds to a training step
-    python scripts/bench.py forms        # depthwise convolution and layer norm in the forms that there are
-    python scripts/bench.py stock        # a ConvNeXt step with those forms, and with torch's own in place of them
-    python scripts/bench.py startup      # from Enter to the first training step, item by item
+    python scripts/bench.py pipeline     # images/s of the data path alone: ours and loaders with worker processes
+    python scripts/bench.py archs        # images/s of every architecture, with its params and MACs
+    python scripts/bench.py ingredients  # ms that each ingredient of a recipe adds to a training step
+    python scripts/bench.py forms        # ms of depthwise convolution, layer norm and GELU in several implementations
+    python scripts/bench.py stock        # ms of a ConvNeXt step with our layers, and with torch's in their place
+    python scripts/bench.py startup      # seconds from Enter to the first training step, item by item
     python scripts/bench.py overhead --rounds 9 arch=convnext size=pico
 
-The arms alternate, their order rotated every round; a figure is a median over rounds, with the least and the most
-beside it. Overrides, as train.py takes them, stand in for the bench's own. On a CUDA device it measures that.
+The arms of a bench alternate and their order rotates every round. A figure is a median over rounds, with the minimum
+and the maximum. Overrides are those of train.py and replace the defaults of the bench. With CUDA, the GPU is measured.
 """
 
 import argparse
 import importlib
 import json
-import sys
 
 from minuteloop import hardware
-from minuteloop.config.compose import compose
+from minuteloop.config.compose import CONF, compose
+from minuteloop.config.errors import exit_on_user_error
 from minuteloop.records import environment
-from minuteloop.validation import ConfigError
 
 NET = ["arch=resnet18", "size.width=0.25", "size.depth=1"]  # ResNet-18, a quarter as wide
-BENCHES = {  # a function (config, args) -> rows: the module that has it, and overrides where none are given
+BENCHES = {  # name of a function (config, args) -> rows: its module, and its default overrides
     "overhead": ("bench_step", [*NET, "recipe.batch_size=256", "data=sample"]),
     "step": ("bench_step", [*NET, "recipe=deit", "recipe.strength=1", "data=cifar10"]),
-    "augment": ("bench_data", ["data=sample"]),
-    "pipeline": ("bench_data", ["data=sample"]),
+    "augment": ("bench_augment", ["data=sample"]),
+    "pipeline": ("bench_pipeline", ["data=sample"]),
     "archs": ("bench_archs", ["size=pico", "data=sample", "recipe.batch_size=64"]),
     "ingredients": ("bench_ingredients", ["arch=resnet18", "size=pico", "data=sample"]),
     "forms": ("bench_forms", ["data=sample", "recipe.batch_size=128"]),
@@ -41,25 +40,23 @@ BENCHES = {  # a function (config, args) -> rows: the module that has it, and ov
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=BENCHES)
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, default=60, help="training steps a round and arm")
-    parser.add_argument("--workers", type=int, default=2, help="processes of the loaders that have them")
+    parser.add_argument("bench", choices=BENCHES)
+    parser.add_argument("overrides", nargs="*", help="as for train.py, such as arch=convnext size=pico")
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each arm (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=60, help="steps of an arm in a round (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of the peers' loaders (default: %(default)s)")
     args = parser.parse_intermixed_args()
-    module, usual = BENCHES[args.what]
-    args.overrides = args.overrides or usual
-    try:
+    module, defaults = BENCHES[args.bench]
+    args.overrides = args.overrides or defaults
+    with exit_on_user_error(CONF, args.overrides):
         config = compose(args.overrides)
         hardware.keep_freed_memory()
         config = hardware.resolve_auto(config)
         machine = {"host": environment.describe_host(config.device), "versions": environment.versions()}
-        bench = getattr(importlib.import_module(module), args.what)
-        for row in bench(config, args):
-            row = {"bench": args.what, **row, "rounds": args.rounds, "overrides": args.overrides}
+        measure = getattr(importlib.import_module(module), args.bench)
+        for row in measure(config, args):
+            row = {"bench": args.bench, **row, "rounds": args.rounds, "overrides": args.overrides}
             print(json.dumps(row | machine), flush=True)
-    except ConfigError as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What the forms of depthwise convolution, layer norm and GELU cost, shape by shape, forward and both ways back."""
+"""Cost of depthwise convolution, layer norm and GELU in several implementations: forward and backward, by shape."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 
 import torch
@@ -9,86 +10,104 @@ from bench_rounds import alternate, now, spread
 from torch import Tensor
 from torch.nn import functional as F
 
-from minuteloop.nets.layers import GELU, DepthwiseConv, LayerNorm
+from minuteloop.nets.cpu_kernels import GELU, DepthwiseConv, LayerNorm
+from minuteloop.schema import Config
 
 CALLS = 5  # a round
-SHAPES = [(24, 32), (24, 16), (48, 8), (96, 4), (192, 2), (96, 8), (192, 4)]  # channels, side
+SHAPES = [(24, 32), (24, 16), (48, 8), (96, 4), (192, 2), (96, 8), (192, 4)]  # channels, resolution
 KERNELS = (3, 7)
+COLUMNS = ("forward_ms", "backward_maps_ms", "backward_weights_ms")
 
 
-def forms(config, args) -> Iterator[dict]:
-    """Milliseconds a batch of forward, backward to the maps and backward to the weights, in the config's precision.
+def forms(config: Config, args: Namespace) -> Iterator[dict]:
+    """Yield milliseconds a batch: forward, backward to the feature maps and to the weights, in the config's precision.
 
-    `ours` is what nets run, on CUDA the plain ones.
-    `dense` is a pointwise convolution of as many multiply-adds, which tells what the device could do.
+    `ours` is what nets run; on CUDA it is `plain`. `dense` is a pointwise convolution with the same multiply-adds: what
+    the device could reach.
     """
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
-    for channels, side in SHAPES:
-        shape = (config.recipe.batch_size, channels, side, side)
-        maps = torch.randn(shape, device=config.device).to(dtype).contiguous(memory_format=torch.channels_last)
-        for kernel in KERNELS:
+    device, dtype = config.device, torch.bfloat16 if config.precision == "bf16" else torch.float32
+    for channels, resolution in SHAPES:
+        shape = (config.recipe.batch_size, channels, resolution, resolution)
+        maps = torch.randn(shape, device=device).to(dtype).contiguous(memory_format=torch.channels_last)
+        operations = [("depthwise", kernel, depthwise(channels, resolution, kernel)) for kernel in KERNELS]
+        operations += [("layer norm", 1, layer_norms(channels)), ("GELU", 1, gelus())]
+        for operation, kernel, implementations in operations:
             arms = {
-                name: _timed(form, maps, weight.to(config.device))
-                for name, (form, weight) in _depthwise(channels, side, kernel).items()
+                name: _timed(function, maps, *(weight.to(device) for weight in weights))
+                for name, (function, *weights) in implementations.items()
             }
-            yield from _rows("depthwise", arms, args.rounds, config.precision, channels, side, kernel)
-        arms = {name: _timed(form, maps, torch.ones(channels, device=config.device)) for name, form in _norms(channels)}
-        yield from _rows("layer norm", arms, args.rounds, config.precision, channels, side, 1)
-        arms = {name: _timed(form, maps) for name, form in _gelus()}
-        yield from _rows("GELU", arms, args.rounds, config.precision, channels, side, 1)
+            for row in _rows(arms, args.rounds):
+                yield {
+                    "arm": row.pop("arm"),
+                    "what": operation,
+                    "channels": channels,
+                    "side": resolution,
+                    "kernel": kernel,
+                    "precision": config.precision,
+                    **row,
+                }
 
 
-def _depthwise(channels: int, side: int, kernel: int) -> dict[str, tuple[Callable, Tensor]]:
-    weight, pad = torch.randn(channels, 1, kernel, kernel) / kernel, kernel // 2
-    module = DepthwiseConv(channels, channels, kernel, padding=pad, groups=channels, bias=False)
-    taps = [(down, right) for down in range(kernel) for right in range(kernel)]
+def depthwise(channels: int, resolution: int, kernel: int) -> dict[str, tuple[Callable, Tensor]]:
+    """Return name -> (function of feature maps [N,C,H,W] and a weight, the weight)."""
+    weight = torch.randn(channels, 1, kernel, kernel) / kernel
+    module = DepthwiseConv(channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False)
 
     def plain(x: Tensor, w: Tensor) -> Tensor:
-        return F.conv2d(x, w, padding=pad, groups=channels)
+        return F.conv2d(x, w, padding=kernel // 2, groups=channels)
 
     def ours(x: Tensor, w: Tensor) -> Tensor:
         return torch.func.functional_call(module, {"weight": w}, (x,))
 
-    def shifted(x: Tensor, w: Tensor) -> Tensor:
-        padded = F.pad(x, [pad] * 4)
-        return sum(
-            padded[:, :, down : down + side, right : right + side] * w[:, :, down, right, None, None].squeeze(1)
-            for down, right in taps
-        )
-
-    def unfolded(x: Tensor, w: Tensor) -> Tensor:
-        columns = F.unfold(x, kernel, padding=pad).view(len(x), channels, kernel**2, side**2)
-        return torch.einsum("nckp,ck->ncp", columns, w.flatten(1)).view_as(x)
-
-    def matrix(x: Tensor, w: Tensor) -> Tensor:
-        """A [P, P] matrix a channel."""
-        pixels = side**2
-        between = (w.flatten(1) @ reached.to(w.device)).view(channels, pixels, pixels).to(x.dtype)
-        y = torch.bmm(x.permute(1, 0, 2, 3).reshape(channels, len(x), pixels), between)
-        return y.view(channels, len(x), side, side).permute(1, 0, 2, 3).contiguous(memory_format=torch.channels_last)
-
-    def dense(x: Tensor, w: Tensor) -> Tensor:
-        return F.conv2d(x, w)
-
-    found = {"plain": (plain, weight), "ours": (ours, weight), "shifted adds": (shifted, weight)}
-    if side <= 16:
-        reached = _reached(kernel, side)
-        found["matrix"] = (matrix, weight)
-    found |= {"unfold": (unfolded, weight), "dense": (dense, torch.randn(kernel**2, channels, 1, 1))}
-    return found
+    implementations = {"plain": (plain, weight), "ours": (ours, weight), "shifted adds": (_shifted_adds, weight)}
+    if resolution <= 16:
+        connections = _connections(kernel, resolution)
+        implementations["matrix"] = (lambda x, w: _channel_matrices(x, w, connections), weight)
+    dense_weight = torch.randn(kernel**2, channels, 1, 1)
+    return implementations | {"unfold": (_unfolded, weight), "dense": (F.conv2d, dense_weight)}
 
 
-def _reached(kernel: int, side: int) -> Tensor:
-    """0/1 [kernel * kernel, P * P]: which tap leads from a pixel that is read to one that is written."""
-    row, column = torch.arange(side**2) // side, torch.arange(side**2) % side
-    down, right = (place[:, None] - place + kernel // 2 for place in (row, column))
-    within = (down >= 0) & (down < kernel) & (right >= 0) & (right < kernel)
-    tap = torch.where(within, down * kernel + right, -1).flatten()
-    return (tap == torch.arange(kernel**2)[:, None]).float()
+def _shifted_adds(x: Tensor, w: Tensor) -> Tensor:
+    """Add the padded input, shifted by each position of the kernel."""
+    kernel, (height, width) = w.shape[-1], x.shape[2:]
+    padded = F.pad(x, [kernel // 2] * 4)
+    return sum(
+        padded[:, :, row : row + height, column : column + width] * w[:, :, row, column, None, None].squeeze(1)
+        for row in range(kernel)
+        for column in range(kernel)
+    )
 
 
-def _norms(channels: int) -> Iterator[tuple[str, Callable]]:
-    module = LayerNorm(channels, eps=1e-6)
+def _unfolded(x: Tensor, w: Tensor) -> Tensor:
+    """Multiply im2col columns [N,C,K*K,P] with the kernels."""
+    kernel, pixels = w.shape[-1], x.shape[2] * x.shape[3]
+    columns = F.unfold(x, kernel, padding=kernel // 2).view(len(x), x.shape[1], kernel**2, pixels)
+    return torch.einsum("nckp,ck->ncp", columns, w.flatten(1)).view_as(x)
+
+
+def _channel_matrices(x: Tensor, w: Tensor, connections: Tensor) -> Tensor:
+    """Multiply the pixels of each channel with a matrix [P,P]."""
+    n, channels, height, width = x.shape
+    pixels = height * width
+    matrices = (w.flatten(1) @ connections.to(w.device)).view(channels, pixels, pixels).to(x.dtype)
+    y = torch.bmm(x.permute(1, 0, 2, 3).reshape(channels, n, pixels), matrices)
+    return y.view(channels, n, height, width).permute(1, 0, 2, 3).contiguous(memory_format=torch.channels_last)
+
+
+def _connections(kernel: int, resolution: int) -> Tensor:
+    """Return 0/1 [K*K, P*P]: which kernel position connects an input pixel to an output pixel."""
+    pixels = torch.arange(resolution**2)
+    down, right = (
+        place[:, None] - place + kernel // 2 for place in (pixels // resolution, pixels % resolution)
+    )  # [P,P] each
+    is_inside = (down >= 0) & (down < kernel) & (right >= 0) & (right < kernel)
+    position = torch.where(is_inside, down * kernel + right, -1).flatten()
+    return (position == torch.arange(kernel**2)[:, None]).float()
+
+
+def layer_norms(channels: int) -> dict[str, tuple[Callable, Tensor]]:
+    """Return name -> (function of feature maps [N,C,H,W] and a weight [C], the weight)."""
+    module, weight = LayerNorm(channels, eps=1e-6), torch.ones(channels)
 
     def plain(x: Tensor, w: Tensor) -> Tensor:
         return F.layer_norm(x.permute(0, 2, 3, 1), (channels,), w.to(x.dtype), eps=1e-6).permute(0, 3, 1, 2)
@@ -96,55 +115,52 @@ def _norms(channels: int) -> Iterator[tuple[str, Callable]]:
     def ours(x: Tensor, w: Tensor) -> Tensor:
         return torch.func.functional_call(module.to(x.device), {"weight": w}, (x,))
 
-    def by_hand(x: Tensor, w: Tensor) -> Tensor:
+    def mean_and_square(x: Tensor, w: Tensor) -> Tensor:
         x = x.float()
         centred = x - x.mean(1, keepdim=True)
         return centred * (centred.square().mean(1, keepdim=True) + 1e-6).rsqrt() * w[:, None, None]
 
-    yield from {"plain": plain, "ours": ours, "mean and square": by_hand}.items()
+    return {"plain": (plain, weight), "ours": (ours, weight), "mean and square": (mean_and_square, weight)}
 
 
-def _gelus() -> Iterator[tuple[str, Callable]]:
-    module = GELU()
+def gelus() -> dict[str, tuple[Callable]]:
+    """Return name -> (function of feature maps,); `tanh` is an approximation."""
 
     def tanh(x: Tensor) -> Tensor:
         return F.gelu(x, approximate="tanh")
 
-    yield from {"plain": F.gelu, "ours": module, "tanh": tanh}.items()
+    return {"plain": (F.gelu,), "ours": (GELU(),), "tanh": (tanh,)}
 
 
-def _timed(form: Callable, *inputs: Tensor) -> Callable[[], tuple[float, ...]]:
-    """Seconds of forward and of backward to each of `inputs`, maps and perhaps a weight, in turn."""
+def _timed(function: Callable, *inputs: Tensor) -> Callable[[], tuple[float, ...]]:
+    """Return an arm: seconds of the forward pass and of the backward pass to each of `inputs` separately."""
+    device, bf16 = inputs[0].device, inputs[0].dtype != torch.float32
+
+    def measure(position: int) -> tuple[float, float]:
+        """Return seconds of forward and backward, where only the input at `position` requires a gradient."""
+        arguments = [tensor.detach().requires_grad_(i == position) for i, tensor in enumerate(inputs)]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            begin = now(device)
+            for _ in range(CALLS):
+                y = function(*arguments)
+            forward = now(device) - begin
+        grad_output, begin = torch.randn_like(y), now(device)
+        for _ in range(CALLS):
+            torch.autograd.grad(y, arguments[position], grad_output, retain_graph=True)
+        return forward / CALLS, (now(device) - begin) / CALLS
 
     def arm() -> tuple[float, ...]:
-        seconds = []
-        for wanted in range(len(inputs)):  # only one of them has a gradient
-            given = [tensor.detach().requires_grad_(n == wanted) for n, tensor in enumerate(inputs)]
-            device, precise = given[0].device, given[0].dtype == torch.float32
-            with torch.autocast(device.type, torch.bfloat16, enabled=not precise):
-                begin = now(device)
-                for _ in range(CALLS):
-                    y = form(*given)
-                forward = now(device) - begin
-            towards, begin = torch.randn_like(y), now(device)
-            for _ in range(CALLS):
-                torch.autograd.grad(y, given[wanted], towards, retain_graph=True)
-            seconds += [now(device) - begin] if seconds else [forward, now(device) - begin]
-        return tuple(value / CALLS for value in seconds)
+        passes = [measure(position) for position in range(len(inputs))]
+        return passes[0][0], *(backward for _, backward in passes)
 
     return arm
 
 
-def _rows(what: str, arms: dict, rounds: int, precision: str, channels: int, side: int, kernel: int) -> Iterator[dict]:
-    for name, found in alternate(arms, rounds).items():
-        columns = [spread([1000 * value for value in values]) for values in zip(*found, strict=True)]
+def _rows(arms: dict[str, Callable], rounds: int) -> Iterator[dict]:
+    for name, seconds in alternate(arms, rounds).items():
+        columns = [spread([1000 * value for value in values]) for values in zip(*seconds, strict=True)]
         yield {
             "arm": name,
-            "what": what,
-            "channels": channels,
-            "side": side,
-            "kernel": kernel,
-            "precision": precision,
-            **dict(zip(("forward_ms", "backward_maps_ms", "backward_weights_ms"), columns, strict=False)),
-            "all_ms": spread([1000 * sum(values) for values in found]),
+            **dict(zip(COLUMNS, columns, strict=False)),  # GELU has no weights
+            "all_ms": spread([1000 * sum(values) for values in seconds]),
         }

@@ -1,10 +1,10 @@
-"""What others feed a CIFAR net with: torchvision's transforms in a DataLoader, and timm's create_loader.
+"""Data paths of other libraries for a CIFAR net: torchvision's transforms in a DataLoader, and timm's create_loader.
 
 Both augment as the recipe lists it. Their RandAugment is DeiT's: 2 operations of magnitude 9.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import timm.data
@@ -18,16 +18,17 @@ from minuteloop.data.cifar import Images
 from minuteloop.schema import Recipe
 from minuteloop.validation import ConfigError
 
-KNOWN = ("crop", "flip", "rand_augment", "random_erasing", "label_smoothing", "mixup", "cutmix")
+SUPPORTED = ("crop", "flip", "rand_augment", "random_erasing", "label_smoothing", "mixup", "cutmix")
 
-# timm 1.0.31's posterize keeps 0 bits at magnitude 10, which Pillow 13 refuses; mmax9 keeps every draw, 9 +- 0.5, to 9
+# timm 1.0.31's posterize keeps 0 bits at magnitude 10, which Pillow 13 rejects; mmax9 limits every draw, 9 +- 0.5, to 9
 TIMM_POLICY = "rand-m9-mstd0.5-mmax9-inc1"
 
 
-class Pictures(Dataset):
-    """Images as PIL images, as torchvision.datasets.CIFAR10 gives them."""
+class PillowDataset(Dataset):
+    """Images as PIL images, as torchvision.datasets.CIFAR10 returns them."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, transform=None) -> None:
+    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: Callable | None = None) -> None:
+        """`images` are uint8 [N,3,H,W]."""
         self.images, self.labels = np.ascontiguousarray(images.transpose(0, 2, 3, 1)), labels.tolist()
         self.transform = transform
 
@@ -39,28 +40,32 @@ class Pictures(Dataset):
 
 
 class Loaders:
-    """Endless batches of (normalised float images [N,3,32,32], soft targets [N,K]) of the training images."""
+    """Endless batches of (normalized float images [N,3,32,32], soft targets [N,K]) of the training images."""
 
     def __init__(self, recipe: Recipe, images: Images, indices: Tensor, device: torch.device, workers: int) -> None:
         self.batch = {name: node for name, node in recipe.batch.items() if node is not None}
-        if unknown := [name for name in self.batch if name not in KNOWN]:
-            raise ConfigError(f"recipe.batch.{unknown[0]}: this bench has no torchvision or timm for it")
-        self.images, self.classes, self.device = images, len(images.classes), device
-        self.pictures = functools.partial(
-            Pictures, images.train_images[indices.numpy()], images.train_labels[indices.numpy()]
+        if unsupported := [name for name in self.batch if name not in SUPPORTED]:
+            raise ConfigError(f"recipe.batch.{unsupported[0]}: must be one of {', '.join(SUPPORTED)} for bench step")
+        self.images, self.num_classes, self.device = images, len(images.classes), device
+        self.dataset = functools.partial(
+            PillowDataset, images.train_images[indices.numpy()], images.train_labels[indices.numpy()]
         )
-        self.shared = {"batch_size": recipe.batch_size, "num_workers": workers, "pin_memory": device.type == "cuda"}
-        self.shared["persistent_workers"] = workers > 0
+        self.options = {
+            "batch_size": recipe.batch_size,
+            "num_workers": workers,
+            "pin_memory": device.type == "cuda",
+            "persistent_workers": workers > 0,
+        }
 
-    def _of(self, name: str, field: str, otherwise: float = 0.0) -> float:
-        return self.batch.get(name, {}).get(field, otherwise)
+    def _value(self, name: str, field: str, default: float = 0.0) -> float:
+        return self.batch.get(name, {}).get(field, default)
 
-    def torchvision(self, _) -> Iterator:
-        """transforms.v2: on PIL images up to RandAugment, on tensors from there, mixing in the workers' collate."""
+    def torchvision(self) -> Iterator:
+        """transforms.v2: on PIL images up to RandAugment, then on tensors; mixing in the workers' collate."""
         transform = v2.Compose(
             [
-                v2.RandomCrop(32, padding=self._of("crop", "padding")) if "crop" in self.batch else v2.Identity(),
-                v2.RandomHorizontalFlip(self._of("flip", "prob")),
+                v2.RandomCrop(32, padding=self._value("crop", "padding")) if "crop" in self.batch else v2.Identity(),
+                v2.RandomHorizontalFlip(self._value("flip", "prob")),
                 v2.RandAugment(num_ops=2, magnitude=9) if "rand_augment" in self.batch else v2.Identity(),
                 v2.ToImage(),
                 v2.ToDtype(torch.float32, scale=True),
@@ -68,16 +73,18 @@ class Loaders:
                 self._erasing(),
             ]
         )
-        mixers = [v2.MixUp(alpha=self._of("mixup", "alpha"), num_classes=self.classes)] if "mixup" in self.batch else []
-        if "cutmix" in self.batch:
-            mixers.append(v2.CutMix(alpha=self._of("cutmix", "alpha"), num_classes=self.classes))
+        mixers = [
+            mixer(alpha=self._value(name, "alpha"), num_classes=self.num_classes)
+            for name, mixer in (("mixup", v2.MixUp), ("cutmix", v2.CutMix))
+            if name in self.batch
+        ]
         collate = functools.partial(
             _collate,
             mix=v2.RandomChoice(mixers) if mixers else None,
-            classes=self.classes,
-            smoothing=self._of("label_smoothing", "smoothing"),
+            num_classes=self.num_classes,
+            smoothing=self._value("label_smoothing", "smoothing"),
         )
-        loader = DataLoader(self.pictures(transform), shuffle=True, drop_last=True, collate_fn=collate, **self.shared)
+        loader = DataLoader(self.dataset(transform), shuffle=True, drop_last=True, collate_fn=collate, **self.options)
         while True:
             yield from loader
 
@@ -88,38 +95,43 @@ class Loaders:
         area, aspect = (node["min_area"], node["max_area"]), (node["min_aspect"], 1 / node["min_aspect"])
         return v2.RandomErasing(node["prob"], area, aspect, value="random", inplace=True)
 
-    def timm(self, _) -> Iterator:
-        """create_loader with DeiT's options and, as DeiT has it at 32 pixels, a padded crop for the resized one."""
-        mixes = "mixup" in self.batch or "cutmix" in self.batch
+    def timm(self) -> Iterator:
+        """create_loader with DeiT's options; as in DeiT at 32 pixels, a padded crop replaces the resized one."""
+        has_mixer = "mixup" in self.batch or "cutmix" in self.batch
         loader = timm.data.create_loader(
-            self.pictures(),
+            self.dataset(),
             input_size=(3, 32, 32),
             is_training=True,
-            hflip=self._of("flip", "prob"),
+            hflip=self._value("flip", "prob"),
             color_jitter=None,
             auto_augment=TIMM_POLICY if "rand_augment" in self.batch else None,
             interpolation="bicubic",
-            re_prob=self._of("random_erasing", "prob"),
+            re_prob=self._value("random_erasing", "prob"),
             re_mode="pixel",
             mean=self.images.mean,
             std=self.images.std,
             device=self.device,
             collate_fn=timm.data.FastCollateMixup(
-                mixup_alpha=self._of("mixup", "alpha", 0.0 if mixes else 1.0),
-                cutmix_alpha=self._of("cutmix", "alpha"),
-                prob=float(mixes),
-                label_smoothing=self._of("label_smoothing", "smoothing"),
-                num_classes=self.classes,
+                mixup_alpha=self._value("mixup", "alpha", 0.0 if has_mixer else 1.0),
+                cutmix_alpha=self._value("cutmix", "alpha"),
+                prob=float(has_mixer),
+                label_smoothing=self._value("label_smoothing", "smoothing"),
+                num_classes=self.num_classes,
             ),
-            **self.shared,
+            **self.options,
         )
-        padding = self._of("crop", "padding")
+        padding = self._value("crop", "padding")
         loader.dataset.transform.transforms[0] = v2.RandomCrop(32, padding=padding) if padding else v2.Identity()
         while True:
             yield from loader
 
 
-def _collate(samples: list, mix, classes: int, smoothing: float) -> tuple[Tensor, Tensor]:
+def timm_rand_augment() -> Callable:
+    """Return timm's RandAugment with DeiT's policy."""
+    return timm.data.auto_augment.rand_augment_transform(TIMM_POLICY, {"img_mean": (124, 116, 104)})
+
+
+def _collate(samples: list, mix: Callable | None, num_classes: int, smoothing: float) -> tuple[Tensor, Tensor]:
     images, targets = default_collate(samples)
-    images, targets = mix(images, targets) if mix else (images, nn.functional.one_hot(targets, classes).float())
-    return images, targets * (1 - smoothing) + smoothing / classes
+    images, targets = mix(images, targets) if mix else (images, nn.functional.one_hot(targets, num_classes).float())
+    return images, targets * (1 - smoothing) + smoothing / num_classes

@@ -1,7 +1,7 @@
-"""Start-up: the seconds from Enter to the end of the first training step, in fresh processes, item by item.
+"""Start-up: seconds from Enter to the end of the first training step, in fresh processes, item by item.
 
-A child runs the command line as train.py does, with every moment booked on the innermost thing that is going on: an
-import, by the package it belongs to, or one of the calls below.
+A child process runs the command line as train.py does. Each moment is attributed to the innermost item in progress: an
+import, by its package, or one of the CALLS below.
 """
 
 import functools
@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-IMPORTS = {  # item -> packages; what these import beside each other is theirs
+IMPORTS = {  # item -> packages; the packages that these import count for them
     "import torch": ["torch"],
     "import torch._dynamo": ["torch._dynamo", "torch._inductor"],
     "import lightning": ["pytorch_lightning", "lightning_fabric"],
@@ -23,7 +25,8 @@ IMPORTS = {  # item -> packages; what these import beside each other is theirs
     "import minuteloop": ["minuteloop"],
 }
 CALLS = {  # module -> function -> item
-    "minuteloop.training.run": {"train": "other", "measure_rate": "calibrate"},
+    "minuteloop.training.run": {"train": "other"},
+    "minuteloop.training.calibrate": {"measure_rate": "calibrate"},
     "minuteloop.hardware": {"resolve_auto": "other"},
     "minuteloop.data.cifar": {"load": "data"},
     "minuteloop.nets.net": {"build_net": "net"},
@@ -33,12 +36,12 @@ CALLS = {  # module -> function -> item
 ITEMS = ["interpreter", "compose and check", *IMPORTS, "data", "net", "wandb init", "calibrate", "first step", "other"]
 
 
-def startup(config, args):
-    """A row for each logger: seconds from Enter to the end of the first training step, in all and by item."""
+def startup(config, args: Namespace) -> Iterator[dict]:
+    """Yield a row for logger=none and logger=wandb: seconds to the end of the first step, in total and by item."""
     from bench_rounds import alternate, spread
 
-    plain = [override for override in args.overrides if not override.startswith("logger=")]
-    arms = {f"logger={name}": functools.partial(measure, [*plain, f"logger={name}"]) for name in ("none", "wandb")}
+    overrides = [override for override in args.overrides if not override.startswith("logger=")]
+    arms = {f"logger={name}": functools.partial(measure, [*overrides, f"logger={name}"]) for name in ("none", "wandb")}
     for arm, measured in alternate(arms, args.rounds).items():
         yield {
             "arm": arm,
@@ -47,49 +50,51 @@ def startup(config, args):
 
 
 def measure(overrides: list[str]) -> dict[str, float]:
-    """Seconds by item of one fresh process that starts a run and ends after its first step."""
+    """Start a run in a fresh process, which ends after its first step; return seconds by item."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         command = [sys.executable, __file__, *overrides, "hydra.run.dir=run"]
-        spawned = {"MINUTELOOP_SPAWNED": str(time.time()), "WANDB_MODE": "offline"}
-        done = subprocess.run(command, cwd=folder, env=os.environ | spawned, capture_output=True, text=True)
+        environment = os.environ | {"MINUTELOOP_SPAWNED": str(time.time()), "WANDB_MODE": "offline"}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(f"error: bench startup: {done.stderr.strip() or done.stdout.strip()}")
         seconds = json.loads((Path(folder) / "seconds.json").read_text())
     return {"total": sum(seconds.values())} | {item: seconds.get(item, 0.0) for item in ITEMS}
 
 
-# --- the child --------------------------------------------------------------------------------------------------
+# --- the child process ------------------------------------------------------------------------------------------
 
 
 class Ledger:
-    """Books this process's seconds on items; the innermost that is entered gets them."""
+    """Attributes this process's seconds to items; the innermost item in progress receives them."""
 
-    def __init__(self, begun: float) -> None:
-        self.seconds, self.entered, self.since = {}, ["interpreter"], begun
+    def __init__(self, begin: float) -> None:
+        """`begin` is the time.time() at which the parent started this process."""
+        self.seconds, self.stack, self.since = {}, ["interpreter"], begin
 
-    def book(self) -> None:
+    def settle(self) -> None:
+        """Add the time since the last call to the item in progress."""
         now = time.time()
-        self.seconds[self.entered[-1]] = self.seconds.get(self.entered[-1], 0.0) + now - self.since
+        self.seconds[self.stack[-1]] = self.seconds.get(self.stack[-1], 0.0) + now - self.since
         self.since = now
 
-    def on(self, item: str, function):
-        """`function`, whose seconds go to `item`."""
+    def timed(self, item: str, function: Callable) -> Callable:
+        """Return `function`, whose seconds count for `item`."""
 
         @functools.wraps(function)
-        def booked(*args, **kwargs):
-            self.book()
-            self.entered.append(item)
+        def wrapper(*args, **kwargs):
+            self.settle()
+            self.stack.append(item)
             try:
                 return function(*args, **kwargs)
             finally:
-                self.book()
-                self.entered.pop()
+                self.settle()
+                self.stack.pop()
 
-        return booked
+        return wrapper
 
 
-class Watch:
-    """A finder, asked before all others, that books every module's execution and the CALLS inside it."""
+class TimedFinder:
+    """The first finder of sys.meta_path; times the execution of every module, and the CALLS inside it."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -104,29 +109,31 @@ class Watch:
         parts = name.split(".")
         owners = (self.items.get(".".join(parts[:length])) for length in range(len(parts), 0, -1))
         if item := next(filter(None, owners), None):
-            execute = self.ledger.on(item, execute)
+            execute = self.ledger.timed(item, execute)
 
-        def exec_module(module):
+        def exec_module(module) -> None:
             execute(module)
             for function, item in CALLS.get(name, {}).items():
-                setattr(module, function, self.ledger.on(item, getattr(module, function)))
+                setattr(module, function, self.ledger.timed(item, getattr(module, function)))
             if name == "minuteloop.training.timing":
-                self.end_after_a_step(module.Clock)
+                self.end_after_first_step(module.Clock)
 
         spec.loader.exec_module = exec_module
         return spec
 
-    def end_after_a_step(self, clock) -> None:
-        def on_train_start(*_):
-            self.ledger.book()
-            self.ledger.entered.append("first step")
+    def end_after_first_step(self, clock: type) -> None:
+        """Replace the hooks of the run's Clock, a Lightning callback."""
 
-        def on_train_batch_end(*_):
+        def on_train_start(*_) -> None:
+            self.ledger.settle()
+            self.ledger.stack.append("first step")
+
+        def on_train_batch_end(*_) -> None:
             import torch
 
             if torch.cuda.is_initialized():
                 torch.cuda.synchronize()
-            self.ledger.book()
+            self.ledger.settle()
             Path("seconds.json").write_text(json.dumps(self.ledger.seconds))
             os._exit(0)
 
@@ -135,12 +142,12 @@ class Watch:
 
 def child() -> None:
     ledger = Ledger(float(os.environ["MINUTELOOP_SPAWNED"]))
-    ledger.book()
-    ledger.entered = ["other"]
-    sys.meta_path.insert(0, Watch(ledger))
-    from minuteloop import cli as command
+    ledger.settle()
+    ledger.stack = ["other"]
+    sys.meta_path.insert(0, TimedFinder(ledger))
+    from minuteloop import cli
 
-    ledger.on("compose and check", command.main)()
+    ledger.timed("compose and check", cli.train)()
 
 
 if __name__ == "__main__":

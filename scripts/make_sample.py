@@ -1,8 +1,8 @@
-"""Make the images of data=sample: the first 200 training and 100 test images a class of CIFAR-10, as two sprites.
+"""Make the images of data=sample: the first 200 training and 100 test images of each CIFAR-10 class, as two sprites.
 
     python scripts/make_sample.py
 
-A sprite has 50 tiles a row in reading order and tile i shows class i % 10, so a column of tiles shows one class and
+A sprite has 50 tiles a row, in reading order. Tile i shows class i % 10, so that a column of tiles shows one class and
 any prefix of the sample is balanced. Lossless WebP (5.0 MB) is smaller than optimised PNG (6.5 MB).
 """
 
@@ -16,19 +16,19 @@ from minuteloop.data import cifar
 COLUMNS = 50  # tiles in a row
 
 
-def draw(images: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
-    """The first `per_class` images of each class in official order, interleaved: [10 * per_class, 3, 32, 32]."""
+def interleave(images: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
+    """Return the first `per_class` images of each class in official order: uint8 [10 * per_class, 3, 32, 32]."""
     by_class = np.argsort(labels, kind="stable").reshape(10, -1)[:, :per_class]
     return images[by_class.T.ravel()]
 
 
 def main() -> None:
     cifar10 = cifar.load("cifar10")
-    chosen = {
-        "train": draw(cifar10.train_images, cifar10.train_labels, 200),
-        "test": draw(cifar10.test_images, cifar10.test_labels, 100),
+    sprites = {
+        "train": interleave(cifar10.train_images, cifar10.train_labels, 200),
+        "test": interleave(cifar10.test_images, cifar10.test_labels, 100),
     }
-    for part, images in chosen.items():
+    for part, images in sprites.items():
         grid = images.reshape(-1, COLUMNS, 3, 32, 32).transpose(0, 3, 1, 4, 2).reshape(-1, COLUMNS * 32, 3)
         target = cifar.SAMPLE / f"{part}.webp"
         Image.fromarray(grid).save(f"{target}.part", "WEBP", lossless=True, quality=100, method=6)

@@ -1,4 +1,4 @@
-"""The table of published runs in the README, made from their records."""
+"""The table of published runs in the README, from their records in recipes/."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import json
 import statistics
 from pathlib import Path
 
-BEGIN, END = "<!-- results: made by scripts/table.py -->", "<!-- end of results -->"
+from markdown_table import markdown_table
+
 HEADER = (
-    "| run | test accuracy | with views | n | training | images/s | parameters | multiply-adds | hardware |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    *("run", "test accuracy", "with TTA", "n", "steps", "epochs", "strength", "training", "images/s"),
+    *("params", "MACs", "hardware", "command"),
 )
 
 
-def rows(recipes: Path) -> list[str]:
-    """A Markdown row for each folder of records in `recipes`: mean and deviation over its finished runs.
+def results_table(recipes: Path) -> str:
+    """Return the table, with a row of mean ± std for each folder of records, and a line with the code they are of.
 
     Raises ValueError where the records of one folder are of different configs, code or hardware.
     """
-    return [_row(folder) for folder in sorted(recipes.iterdir()) if any(folder.glob("*.json"))]
+    runs = {folder.name: _finished(folder) for folder in sorted(recipes.iterdir()) if any(folder.glob("*.json"))}
+    rows = [_row(name, records) for name, records in runs.items()]
+    commits = sorted({records[0]["code"]["commit"][:7] for records in runs.values()})
+    gpus = any(record["host"].get("gpu") for records in runs.values() for record in records)
+    notes = f"The records are of commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
+    return f"{markdown_table(HEADER, rows)}\n\n{notes}{'' if gpus else ' Not measured on a GPU yet.'}"
 
 
-def _row(folder: Path) -> str:
+def _finished(folder: Path) -> list[dict]:
+    """Return the finished records of a folder. Raises ValueError unless they differ in their seeds alone."""
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     finished = [record for record in records if record["status"] == "finished"]
     if not finished:
@@ -36,37 +43,41 @@ def _row(folder: Path) -> str:
             raise ValueError(f"{folder}: records of different {aspect}")
     if len({record["seed"] for record in finished}) < len(finished):
         raise ValueError(f"{folder}: two records of one seed")
-    host, cost = finished[0]["host"], finished[0]["cost"]
+    return finished
 
-    def over(*keys: str, scale: float = 1.0) -> list[float]:
-        return [scale * record[keys[0]][keys[1]] for record in finished]
+
+def _row(name: str, records: list[dict]) -> tuple[str, ...]:
+    def values(part: str, key: str, scale: float = 1.0) -> list[float]:
+        return [scale * record[part][key] for record in records]
 
     def accuracy(key: str) -> str:
-        values = over("metrics", key, scale=100)
-        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.2f}{spread} %"
+        percents = values("metrics", key, scale=100)
+        std = f" ± {statistics.stdev(percents):.2f}" if len(percents) > 1 else ""
+        return f"{statistics.mean(percents):.2f}{std} %"
 
-    views = accuracy("test/acc_tta") if "test/acc_tta" in finished[0]["metrics"] else ""
-    hardware = host.get("gpu") or f"{host['cpu']}, {host['threads']} cores"
+    host, cost = records[0]["host"], records[0]["cost"]
+    steps = sorted(values("plan", "steps"))
     return (
-        f"| [{folder.name}](recipes/{folder.name}.yaml) | {accuracy('test/acc')} | {views} | {len(finished)} "
-        f"| {statistics.mean(over('seconds', 'train')):.1f} s "
-        f"| {statistics.mean(over('cost', 'images_per_second')):,.0f} "
-        f"| {cost['params']:,} | {cost['macs'] / 1e6:.1f}M | {hardware} |"
+        f"[{name}](recipes/{name}.yaml)",
+        accuracy("test/acc"),
+        accuracy("test/acc_tta") if "test/acc_tta" in records[0]["metrics"] else "",
+        str(len(records)),
+        f"{steps[0]:,.0f}" if steps[0] == steps[-1] else f"{steps[0]:,.0f} to {steps[-1]:,.0f}",
+        f"{statistics.mean(values('plan', 'epochs')):.1f}",
+        f"{statistics.mean(values('plan', 'strength')):g}",
+        f"{statistics.mean(values('seconds', 'train')):.1f} s",
+        f"{statistics.mean(values('cost', 'images_per_second')):,.0f}",
+        f"{cost['params']:,}",
+        f"{cost['macs'] / 1e6:.1f}M",
+        host.get("gpu") or f"{host['cpu']}, {host['threads']} cores",
+        f"`python train.py -cn {name} seed=0`",
     )
 
 
 def _training(record: dict) -> dict:
-    """What was asked of the training: without its seed, what a run's own rate decided, logger, name and folders."""
+    """Return the training part of a config: no seed, logger, name or folders, nothing that the run's rate decided."""
     config = {key: value for key, value in record["config"].items() if key not in ("seed", "logger", "name", "resume")}
     config["data"] = {key: value for key, value in config.get("data", {}).items() if key != "root"}
     asked = record.get("asked", {})
     recipe = {key: value for key, value in config.get("recipe", {}).items() if f"recipe.{key}" not in asked}
     return config | {"recipe": recipe}
-
-
-def updated(readme: str, recipes: Path) -> str:
-    """The README's text with its table made anew."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return "\n".join([before + BEGIN, *HEADER, *rows(recipes), END + after])

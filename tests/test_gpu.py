@@ -1,4 +1,4 @@
-"""On a CUDA device: what the tests on a CPU cannot see. Skipped where there is none."""
+"""On a CUDA device: what tests on a CPU cannot show. Skipped without one."""
 
 import copy
 import types
@@ -9,38 +9,30 @@ import torch
 
 import minuteloop
 from minuteloop import hardware
-from minuteloop.config import instantiate
 from minuteloop.config.compose import compose
 from minuteloop.data.cifar import load
-from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
-from minuteloop.nets.net import build_net
-from minuteloop.training.classifier import LOG_EVERY, Classifier, reseed
-from minuteloop.training.plan import make_plan
-from minuteloop.training.run import make_trainer
+from minuteloop.recipe.augment.random_seed import reseed
+from minuteloop.training.build import build
+from minuteloop.training.classifier import LOG_EVERY
+from minuteloop.training.trainer import make_trainer
 
 pytestmark = pytest.mark.gpu
 OPTIONS = ["data=sample", "logger=none", "device=cuda", "evaluations=1"]
-STEPS = LOG_EVERY - 1  # as many as are taken without a log
+STEPS = LOG_EVERY - 1  # the most that run without a log
 
 
 @pytest.fixture
-def strict():
-    """strict("error"): from here on, whatever makes the host wait for the device raises."""
+def set_sync_mode():
+    """Return torch.cuda.set_sync_debug_mode: with "error", whatever makes the CPU wait for the device raises."""
     yield torch.cuda.set_sync_debug_mode
     torch.cuda.set_sync_debug_mode("default")
 
 
-def made(*overrides):
-    """Config, classifier and data for STEPS steps at full strength, all of one epoch of 50."""
+def make(*overrides):
+    """Return the config, a classifier and data for STEPS steps at full strength, within one epoch."""
     options = [*OPTIONS, "recipe.strength=1", "recipe.batch_size=32", f"budget={STEPS}steps", *overrides]
-    config = hardware.resolve_auto(compose(options))
-    images, ingredients = load("sample"), instantiate.ingredients(config.recipe)
-    data = CIFARDataModule(images, config.recipe.batch_size, config.data.holdout)
-    plan = make_plan(config.budget, config.recipe, ingredients.optimizer.auto_lr, len(data.train_indices))
-    torch.manual_seed(0)
-    net = build_net(resolve(config.arch, config.size, 32, 10))
-    return config, Classifier(net, ingredients.at_strength(plan.strength), plan, images), data
+    parts = build(hardware.resolve_auto(compose(options)))
+    return parts.config, parts.classifier(parts.plan()), parts.data
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
@@ -53,46 +45,47 @@ def test_a_run_learns_in_either_precision(tmp_path, arch, precision):
 
 
 @pytest.mark.parametrize("recipe", ["plain", "deit"])
-def test_no_training_step_between_logs_waits_for_the_device(recipe, strict):
-    class Strict(pl.Callback):
+def test_no_training_step_between_logs_waits_for_the_device(recipe, set_sync_mode):
+    class ErrorOnSync(pl.Callback):
         def on_train_batch_start(self, trainer, *_):
             if trainer.global_step == 3:  # kernels are chosen in the first steps
-                strict("error")
+                set_sync_mode("error")
 
         def on_train_batch_end(self, trainer, *_):
             if trainer.global_step == STEPS - 1:
-                strict("default")
+                set_sync_mode("default")
 
-    config, module, data = made(f"recipe={recipe}")
-    trainer = make_trainer(config, max_steps=STEPS, callbacks=[Strict()], logger=False, limit_val_batches=0)
+    config, module, data = make(f"recipe={recipe}")
+    trainer = make_trainer(config, max_steps=STEPS, callbacks=[ErrorOnSync()], logger=False, limit_val_batches=0)
     trainer.fit(module, data)
     assert trainer.global_step == STEPS and torch.isfinite(module.train_loss) and module.train_loss > 0
 
 
-def test_batches_are_augmented_on_the_device_by_draws_of_seed_and_step_only(strict):
-    config, module, data = made()
+def test_batches_are_augmented_on_the_device_by_draws_of_seed_and_step_only(set_sync_mode):
+    config, module, data = make()
     device = torch.device(config.device)
     strategy, loop = types.SimpleNamespace(root_device=device), types.SimpleNamespace(batch_idx=-1)
-    data.trainer = types.SimpleNamespace(strategy=strategy, fit_loop=loop, current_epoch=0, lightning_module=module)
-    module.to(device), data.setup("fit")
+    data.trainer = types.SimpleNamespace(strategy=strategy, fit_loop=loop, current_epoch=0)
+    module.to(device)
+    data.setup("fit")
     batches, inputs = iter(data.train_dataloader()), []
-    next(batches)  # the epoch's order goes to the device with the first
+    next(batches)  # the epoch's order moves to the device with the first
     images, labels = data.train[0][:64], data.train[1][:64]
-    strict("error")
+    set_sync_mode("error")
     batch = next(batches)
     for step in (5, 5, 6):  # the second as in a resumed run: after other draws
-        prepared = module.prepare(images, labels, epoch=0, step=step)
+        chunk = module.pipeline.chunk(images, labels, epoch=0, step=step)
         reseed(0, step)
-        inputs.append(module.finish(*prepared)[0])
-    strict("default")
+        inputs.append(module.pipeline.batch(*chunk, step)[0])
+    set_sync_mode("default")
     assert {tensor.device.type for tensor in (*batch, *inputs)} == {device.type}
     assert torch.equal(inputs[0], inputs[1]) and not torch.equal(inputs[0], inputs[2])
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "convnext"])
 def test_logits_and_gradients_are_the_cpus_eager_and_compiled(arch):
-    config, module, _ = made(f"arch={arch}", "size=nano")
-    images, found = torch.from_numpy(load("sample").test_images[:64]), []
+    config, module, _ = make(f"arch={arch}", "size=nano")
+    images, results = torch.from_numpy(load("sample").test_images[:64]), []
     for device, compiled in (("cpu", False), (config.device, False), (config.device, True)):
         twin = copy.deepcopy(module).eval().to(device)
         if compiled:
@@ -100,7 +93,7 @@ def test_logits_and_gradients_are_the_cpus_eager_and_compiled(arch):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             logits = twin(images.to(device))
             logits.logsumexp(1).mean().backward()
-        found.append([logits, *(parameter.grad for parameter in twin.parameters())])
-    for reference, *others in zip(*found, strict=True):
+        results.append([logits, *(parameter.grad for parameter in twin.parameters())])
+    for reference, *others in zip(*results, strict=True):
         for other in others:
             torch.testing.assert_close(other.cpu(), reference, atol=2e-3 * reference.abs().max().item(), rtol=0)

@@ -1,51 +1,81 @@
-"""The machine: what is done to it before a run."""
-
-import subprocess
-import sys
+"""The machine: its name, the cores that a process may use, and what auto means on it."""
 
 import pytest
 
 from minuteloop import hardware
 from minuteloop.records import environment
 
-LEAVES_ALONE = """
-import gc, sys
-from minuteloop import hardware
-from minuteloop.records import environment
-assert "torch" not in sys.modules
-hardware.import_lightning()
-frozen = gc.get_freeze_count()
-assert "pytorch_lightning" in sys.modules and frozen > 100_000 and gc.isenabled(), frozen
-kept = [[] for _ in range(1000)]
-hardware.import_lightning()
-assert gc.get_freeze_count() <= frozen, "a later call must not keep what has become garbage by then"
-"""
-
-
-def test_what_lightning_makes_is_left_out_of_garbage_collection_and_nothing_after_it():
-    done = subprocess.run([sys.executable, "-c", LEAVES_ALONE], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # some bindings complain of what is left at exit
-
 
 @pytest.mark.parametrize(
-    ("cpuinfo", "named"),
+    ("cpuinfo", "name"),
     [
         ("cpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nflags\t: fpu sse", "AMD EPYC (family 26, model 2)"),
         ("CPU implementer\t: 0x41\nmodel name\t: Cortex-A76", "Cortex-A76"),
     ],
 )
-def test_a_processor_is_told_from_others_of_its_name(tmp_path, monkeypatch, cpuinfo, named):
+def test_processor_name_has_family_and_model_where_there_are_some(tmp_path, monkeypatch, cpuinfo, name):
     (tmp_path / "cpuinfo").write_text(cpuinfo)
     monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
-    assert environment.describe_host("cpu")["cpu"] == named
+    assert environment.describe_host("cpu")["cpu"] == name
     assert not hardware.has_fast_bf16("cpu")
 
 
-def test_cores_that_omp_num_threads_divided_are_not_divided_again(monkeypatch):
-    monkeypatch.setattr(hardware, "idle_cores", lambda: 1.2)
-    monkeypatch.setattr(hardware, "default_threads", lambda: 4)
+@pytest.mark.parametrize("flag", ["avx512_bf16", "amx_bf16"])
+def test_bf16_is_fast_on_a_cpu_with_its_flag(tmp_path, monkeypatch, flag):
+    (tmp_path / "cpuinfo").write_text(f"flags\t: fpu {flag} sse")
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    assert hardware.has_fast_bf16("cpu")
+
+
+V2, V1_QUOTA, V1_PERIOD = "cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({V2: "200000 100000\n"}, 2),
+        ({V2: "150000 100000\n"}, 2),  # one and a half: two threads, of which one waits at times
+        ({V2: "50000 100000\n"}, 1),
+        ({V2: "6400000 100000\n"}, 8),  # more than the process may use
+        ({V2: "max 100000\n"}, 8),
+        ({V1_QUOTA: "300000\n", V1_PERIOD: "100000\n"}, 3),
+        ({V1_QUOTA: "-1\n", V1_PERIOD: "100000\n"}, 8),
+        ({V1_QUOTA: "300000\n"}, 8),
+        ({V2: "garbage"}, 8),
+        ({}, 8),
+    ],
+)
+def test_usable_cores_respect_the_cgroup_quota(tmp_path, monkeypatch, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert hardware.usable_cores() == cores
+
+
+def test_usable_cores_respect_affinity(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path)
+    monkeypatch.setattr(hardware.os, "sched_getaffinity", lambda _: {3, 5, 6}, raising=False)
+    assert hardware.usable_cores() == 3
+
+
+@pytest.fixture
+def without_cached_threads():
+    hardware.default_threads.cache_clear()
+    yield
+    hardware.default_threads.cache_clear()
+
+
+def test_threads_are_not_more_than_usable_or_idle_cores(monkeypatch, without_cached_threads):
+    import torch
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
+    assert hardware.default_threads() == 4
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for idle, threads in ((64.0, 4), (2.6, 3), (0.2, 1)):
+        monkeypatch.setattr(hardware, "idle_cores", lambda idle=idle: idle)
+        assert hardware.idle_threads() == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert hardware.idle_threads() == 4
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert hardware.idle_threads() == 1
+    assert hardware.idle_threads() == 4, "somebody has divided the cores already"

@@ -1,81 +1,44 @@
-"""What a newcomer meets: the README's code, recipes, scripts and the wheel."""
+"""Named runs, the direction of imports, the length of files, and the wheel."""
 
 import ast
+import importlib.util
 import itertools
 import json
-import re
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
-import docs_pages as pages
 import pytest
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from results_table import BEGIN, END, updated
 
 from minuteloop import compose
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-HYDRA = ("build.py", "command.py", "deltas.py", "mistakes.py", "multirun.py")  # who know it
-
-
-def test_the_readmes_python_runs(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "test/acc" in done.stdout
-
-
-def test_the_readmes_commands_compose():
-    commands = re.findall(r"^python train\.py(.*?)(?:#.*)?$", README, re.MULTILINE)
-    assert len(commands) >= 6
-    for command in commands:
-        words = [word.strip("'") for word in re.findall(r"'[^']*'|\S+", command)]
-        if "-m" in words:
-            words = [re.sub(r"range\((\d+).*|,.*", r"\1", word) for word in words if word != "-m"]
-        if "-cd" in words and "-cn" not in words:
-            continue  # a folder of the reader's own: test_user_folder.py
-        if "-cn" in words:
-            assert (ROOT / words[words.index("-cd") + 1] / f"{words[words.index('-cn') + 1]}.yaml").exists()
-            continue
-        compose(words)
-
-
-def test_the_readme_names_every_step_size_arch_and_recipe():
-    for group in ("modernization", "size", "arch", "recipe", "data", "logger"):
-        for file in (ROOT / "conf" / group).glob("*.yaml"):
-            assert f"`{file.stem}`" in README, f"{group}/{file.stem}"
-
-
-def test_the_readmes_table_is_what_the_records_say():
-    assert updated(README, ROOT / "recipes") == README
-
-
-def test_the_pages_are_what_the_benches_say():
-    assert (ROOT / "recipes/archs.md").read_text() == pages.archs(ROOT / "recipes/bench")
-    assert (ROOT / "recipes/recipes.md").read_text() == pages.recipes(ROOT / "recipes/bench")
-    assert (ROOT / "recipes/forms.md").read_text() == pages.forms(ROOT / "recipes/bench")
-    page = pages.ingredients(ROOT / "conf", ROOT / "recipes/bench")
-    assert (ROOT / "recipes/ingredients.md").read_text() == page
-    assert page.count("| `") >= len(list((ROOT / "conf/ingredient").glob("*.yaml")))
-
-
+PACKAGE = ROOT / "src/minuteloop"
 RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
+STUDIES = [file for file, node in RECIPES.items() if "hydra" in node]
+RUNS = [file for file, node in RECIPES.items() if "hydra" not in node]
 
 
-@pytest.mark.parametrize(
-    "recipe", [file for file, node in RECIPES.items() if "hydra" in node], ids=lambda file: file.stem
-)
+# --- recipes/ -----------------------------------------------------------------------------------------------------
+
+
+def _marks(study):
+    return () if study.stem == "stems" else pytest.mark.exhaustive
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(study, marks=_marks(study), id=study.stem) for study in STUDIES])
 def test_every_cell_of_a_study_composes(recipe):
     params = RECIPES[recipe].hydra.sweeper.params
-    words = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
+    overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
     choices = [
-        [f"{word.key_or_group}={value}" for value in word.sweep_string_iterator()]
-        for word in words
-        if word.key_or_group != "seed"
+        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
+        for override in overrides
+        if override.key_or_group != "seed"
     ]
     cells = list(itertools.product(*choices))
     assert len(cells) > 2 and params.get("seed", "range(0,5)") == "range(0,5)"
@@ -83,17 +46,22 @@ def test_every_cell_of_a_study_composes(recipe):
         compose(list(cell), config_name=recipe.stem, config_dir=str(recipe.parent))
 
 
-def test_the_minutes_of_every_arch_and_recipe_leave_none_out():
+def is_alias(file):
+    """Return whether a file of conf/ sets nothing of its own."""
+    return yaml.safe_load(file.read_text()).keys() == {"defaults"}
+
+
+def test_studies_of_every_arch_and_recipe_leave_none_out():
     listed = RECIPES[ROOT / "recipes/every_arch.yaml"].hydra.sweeper.params.arch.split(",")
-    assert sorted([*listed, "timm"]) == sorted(file.stem for file in (ROOT / "conf/arch").glob("*.yaml"))
+    files = (ROOT / "conf/arch").glob("*.yaml")
+    assert sorted([*listed, "timm"]) == sorted(file.stem for file in files if not is_alias(file))
+    assert {file.stem for file in (ROOT / "conf/arch").glob("*.yaml") if is_alias(file)} == {"resnet50", "convnext_t"}
     listed = RECIPES[ROOT / "recipes/every_recipe.yaml"].hydra.sweeper.params.recipe.split(",")
     assert sorted(listed) == sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
 
-@pytest.mark.parametrize(
-    "recipe", [file for file, node in RECIPES.items() if "hydra" not in node], ids=lambda file: file.stem
-)
-def test_every_published_run_composes_and_its_records_are_of_that_config(recipe):
+@pytest.mark.parametrize("recipe", RUNS, ids=lambda file: file.stem)
+def test_published_run_composes_and_its_records_are_of_that_config(recipe):
     config = compose(config_name=recipe.stem, config_dir=str(recipe.parent))
     assert config.data.holdout == 0
     for path in (ROOT / "recipes" / recipe.stem).glob("*.json"):
@@ -103,100 +71,142 @@ def test_every_published_run_composes_and_its_records_are_of_that_config(recipe)
         assert record["config"]["data"]["holdout"] == 0
 
 
-def test_the_table_is_made_from_records(tmp_path):
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    for seed, accuracy in enumerate((0.5, 0.6, 0.7)):
-        record = {
-            "status": "finished",
-            "seed": seed,
-            "config": {"seed": seed},
-            "code": {"commit": "abc", "dirty": False},
-            "host": {"cpu": "Z80", "threads": 2},
-            "metrics": {"test/acc": accuracy, "test/acc_tta": accuracy + 0.1},
-            "seconds": {"train": 60.0},
-            "cost": {"images_per_second": 1234.4, "params": 10_000, "macs": 2_500_000},
-        }
-        (folder / f"{seed}.json").write_text(json.dumps(record))
-    text = updated(f"a\n{BEGIN}\nold\n{END}\nb\n", tmp_path)
-    assert "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 60.0 s | 1,234 | 10,000 | 2.5M | Z80, 2 cores |" in text
-    assert "old" not in text and text.startswith("a\n") and text.endswith("b\n")
-    (folder / "3.json").write_text((folder / "2.json").read_text())
-    with pytest.raises(ValueError, match="two records of one seed"):
-        updated(text, tmp_path)
-    other = json.loads((folder / "2.json").read_text()) | {"seed": 3, "config": {"seed": 3, "budget": "10min"}}
-    (folder / "3.json").write_text(json.dumps(other))
-    with pytest.raises(ValueError, match="different config"):
-        updated(text, tmp_path)
+# --- imports ------------------------------------------------------------------------------------------------------
+
+# Each floor may import from the floors below it; rooms of one floor do not know each other, unless stated.
+FLOORS = [
+    {"__main__"},
+    {"cli"},
+    {"study", "trained"},
+    {"training"},
+    {"config", "records"},
+    {"data", "nets", "recipe"},
+    {"hardware"},
+    {"schema"},
+    {"validation"},
+    {""},  # minuteloop/__init__.py: names imported when first used
+]
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+KNOW_HYDRA = ("cli.py", "config/", "study/multirun.py")
 
 
-def test_explain_tells_the_ladders_end_in_words_and_json():
-    command = [sys.executable, str(ROOT / "scripts/explain.py"), "arch=convnext", "size=tiny"]
-    command += ["--image-size", "224", "--num-classes", "1000"]
-    told = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout)
-    assert told["params"] == 28_589_128 and [stage["grid"] for stage in told["stages"]] == [56, 28, 14, 7]
-    assert told["stages"][0]["blocks"][0]["count"] == 3 and len(told["applied"]) == 14
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "28,589,128" in text and "dw7 ln pw:4w gelu pw:w" in text and "Liu 2022" in text
+def imported_modules(text, folder):
+    """Return every module that a source file imports, absolute; `folder` is the file's package, 'minuteloop.nets'."""
+    modules = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = folder.split(".")[: len(folder.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parts, *filter(None, [node.module])])
+            modules += [f"{base}.{alias.name}" for alias in node.names]
+    return modules
 
 
-def test_explain_measures_seconds_beside_multiply_adds():
-    command = [sys.executable, str(ROOT / "scripts/explain.py"), "arch=resnet20", "size=nano", "recipe.batch_size=16"]
-    told = json.loads(subprocess.run([*command, "--measure", "--json"], capture_output=True, text=True).stdout)
-    found = told["measured"]
-    assert 10 < found["images_per_second"] < 1e7 and found["peak_memory_bytes"] > 2**20 and found["batch_size"] == 16
+def wrong_imports(path, text):
+    """Return the imports of src/minuteloop/`path` that point upwards, sideways or to Hydra."""
+    room = "" if path == "__init__.py" else path.partition("/")[0].removesuffix(".py")
+    folder = ".".join(["minuteloop", *Path(path).parent.parts])
+    wrong = []
+    for module in imported_modules(text, folder):
+        package, _, rest = module.partition(".")
+        target = rest.partition(".")[0] if rest.partition(".")[0] in FLOOR else ""
+        is_upwards = package == "minuteloop" and target != room and FLOOR[target] <= FLOOR[room]
+        if is_upwards or (package in ("hydra", "omegaconf") and not path.startswith(KNOW_HYDRA)):
+            wrong.append(module)
+    return wrong
 
 
-def test_explain_refuses_in_one_line():
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts/explain.py"), "arch=convnex"], capture_output=True, text=True
-    )
-    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "nearest: convnext" in done.stderr
+SOURCES = {str(file.relative_to(PACKAGE)): file.read_text() for file in sorted(PACKAGE.rglob("*.py"))}
 
 
 def test_imports_point_one_way():
-    """run -> module -> {nets, recipe, data}; study reads records only; Hydra is known to few."""
-    allowed = {
-        "nets": {"nets", "schema"},
-        "recipe": {"recipe", "schema"},
-        "data": {"data", "schema"},
-        "study": {"study"},
-        "plan.py": {"schema"},
-        "stopwatch.py": set(),
-        "interrupt.py": set(),
-        "clock.py": {"stopwatch"},
-        "module.py": {"data", "plan", "recipe"},
+    rooms = {path.partition("/")[0].removesuffix(".py") for path in SOURCES} - {"__init__"}
+    assert rooms == FLOOR.keys() - {""}, "a room without a floor"
+    assert {path: wrong for path, text in SOURCES.items() if (wrong := wrong_imports(path, text))} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "wrong"),
+    [
+        ("nets/x.py", "from minuteloop import recipe", "minuteloop.recipe"),
+        ("nets/x.py", "import minuteloop.recipe.tta", "minuteloop.recipe.tta"),
+        ("nets/x.py", "def f():\n    from minuteloop.data.cifar import load", "minuteloop.data.cifar.load"),
+        ("nets/x.py", "from ..training import run", "minuteloop.training.run"),
+        ("nets/deep/x.py", "from ...training.run import train", "minuteloop.training.run.train"),
+        ("records/x.py", "from minuteloop.config.compose import CONF", "minuteloop.config.compose.CONF"),
+        ("training/x.py", "import minuteloop.cli as c", "minuteloop.cli"),
+        ("schema.py", "from . import hardware", "minuteloop.hardware"),
+        ("validation.py", "import minuteloop.schema", "minuteloop.schema"),
+        ("study/cell.py", "import omegaconf", "omegaconf"),
+        ("training/x.py", "from hydra.core import plugins", "hydra.core.plugins"),
+    ],
+)
+def test_import_guard_catches(path, text, wrong):
+    assert wrong_imports(path, text) == [wrong]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("nets/x.py", "from minuteloop.nets import block\nfrom . import program\nfrom .net import build_net"),
+        ("nets/x.py", "import torch\nfrom minuteloop import schema\nimport minuteloop.validation"),
+        ("study/multirun.py", "from hydra.types import RunMode\nimport minuteloop.training.run"),
+        ("config/x.py", "import omegaconf\nfrom minuteloop.nets.net import build_net"),
+        ("cli.py", "import minuteloop\nfrom minuteloop import compose, __version__"),
+    ],
+)
+def test_import_guard_lets_pass(path, text):
+    assert wrong_imports(path, text) == []
+
+
+def test_files_and_functions_are_short():
+    long_files = {path: len(text.splitlines()) for path, text in SOURCES.items() if len(text.splitlines()) > 300}
+    long_functions = {
+        f"{path}:{node.name}": length
+        for path, text in SOURCES.items()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef) and (length := node.end_lineno - node.lineno + 1) > 60
     }
-    package = ROOT / "src/minuteloop"
-    for file in package.rglob("*.py"):
-        part = file.relative_to(package).parts[0]
-        names = set()
-        for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                names.add(node.module)
-            elif isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-        ours = {name.split(".")[1] for name in names if name.startswith("minuteloop.")}
-        assert part not in allowed or ours <= allowed[part], (file, ours)
-        if part not in HYDRA:
-            assert not {name for name in names if name.split(".")[0] in ("hydra", "omegaconf")}, file
+    assert (long_files, long_functions) == ({}, {})
 
 
-@pytest.mark.network
-def test_the_wheel_carries_the_configs(tmp_path):
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
+# --- wheel --------------------------------------------------------------------------------------------------------
+
+HAS_HATCHLING = importlib.util.find_spec("hatchling") is not None
+COMPOSE = """
+import minuteloop
+from minuteloop.config.compose import CONF, RECIPES, compose
+print(CONF, RECIPES, compose().arch.name, compose(config_name="convnext_cpu_minute").data.holdout)
+"""
+
+
+@pytest.mark.skipif(
+    not (HAS_HATCHLING or os.environ.get("MINUTELOOP_NETWORK")),
+    reason="needs hatchling, or MINUTELOOP_NETWORK=1 for pip to download it",
+)
+def test_wheel_carries_configs_and_named_runs(tmp_path):
+    options = ["--no-build-isolation"] if HAS_HATCHLING else []
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", *options, "-w", str(tmp_path), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
-    inside = set(zipfile.ZipFile(wheel).namelist())
-    for file in (ROOT / "conf").rglob("*.yaml"):
-        assert f"minuteloop/{file.relative_to(ROOT)}" in inside
-    assert "minuteloop/data/sample/train.webp" in inside
-    # it composes from there, with no checkout at hand
-    code = (
-        "from minuteloop import compose; from minuteloop.config.compose import CONF; print(CONF, compose().arch.name)"
-    )
-    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path / "site")}
-    )
-    assert done.stdout.strip() == f"{tmp_path / 'site/minuteloop/conf'} convnext", done.stderr
+    archive = zipfile.ZipFile(wheel)
+    names = set(archive.namelist())
+    for folder in ("conf", "recipes"):
+        for file in (ROOT / folder).rglob("*.*"):
+            assert f"minuteloop/{file.relative_to(ROOT)}" in names
+    assert "minuteloop/data/sample/train.webp" in names
+    (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
+    assert "minuteloop = minuteloop.cli:main" in archive.read(entry_points).decode()
+
+    # it composes from there, without the checkout
+    site = tmp_path / "site"
+    archive.extractall(site)
+    env = {"PYTHONPATH": str(site), "PATH": os.environ["PATH"]}
+    done = subprocess.run([sys.executable, "-c", COMPOSE], capture_output=True, text=True, env=env, cwd=tmp_path)
+    package = site / "minuteloop"
+    assert done.stdout.strip() == f"{package / 'conf'} {package / 'recipes'} convnext 0", done.stderr
+    command = [sys.executable, "-m", "minuteloop", "train", "--help", "-cd", "recipes", "-cn", "convnext_cpu_minute"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0 and "  data.holdout=0\n" in done.stdout, done.stderr

@@ -9,6 +9,7 @@ __version__ = metadata.version("minuteloop")
 _MODULES = {
     "compose": "minuteloop.config.compose",
     "run": "minuteloop.training.run",
+    "build": "minuteloop.training.build",
     "load": "minuteloop.trained.load",
     "Classifier": "minuteloop.training.classifier",
     "CIFARDataModule": "minuteloop.data.datamodule",

@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,12 @@ from omegaconf import DictConfig, read_write
 import minuteloop
 from minuteloop.config import reference
 from minuteloop.config.compose import CONF, HYDRA_1_4, IMAGE_SIZE, RECIPES, checked, compose, without_hydra
-from minuteloop.config.errors import check_words, exit_on_user_error, exit_with_error, is_user_error
+from minuteloop.config.errors import exit_on_user_error, exit_with_error, is_user_error
+from minuteloop.config.overrides import check_overrides
 from minuteloop.records.run_log import logging_to
 from minuteloop.study import multirun
 from minuteloop.training.resume import folder_for
+from minuteloop.validation import did_you_mean
 
 STARTED = time.perf_counter()  # of the command
 # Hydra 1.4 deprecates version_base and takes a list of what a config may call
@@ -43,7 +44,7 @@ def main() -> None:
     elif arguments[0] in COMMANDS:
         COMMANDS[arguments[0]](arguments[1:], f"minuteloop {arguments[0]}")
     else:
-        print(f"error: {arguments[0]}: unknown command (one of: {', '.join(COMMANDS)})", file=sys.stderr)
+        print(f"error: {arguments[0]}: unknown command{did_you_mean(arguments[0], COMMANDS)}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -68,7 +69,7 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
         if {"-h", "--help"} & set(arguments):
             return _print_help([word for word in arguments if word not in ("-h", "--help")], program)
         try:
-            check_words(arguments, CONF)
+            check_overrides(arguments, CONF)
             hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
         except KeyboardInterrupt:
             multirun.end()
@@ -87,11 +88,12 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
 
 def _with_package_recipes(arguments: list[str]) -> list[str]:
     """Return the arguments with the package's recipes/ in place of `-cd recipes` where the current folder has none."""
-    if not Path("recipes").is_dir():
-        for at, (flag, value) in enumerate(pairwise(arguments), start=1):
-            if flag in ("-cd", "--config-dir") and value.rstrip("/") == "recipes":
-                return [*arguments[:at], str(RECIPES), *arguments[at + 1 :]]
-    return arguments
+    if Path("recipes").is_dir():
+        return arguments
+    return [
+        str(RECIPES) if before in ("-cd", "--config-dir") and word.rstrip("/") == "recipes" else word
+        for before, word in zip(["", *arguments], arguments, strict=False)
+    ]
 
 
 def _print_help(arguments: list[str], program: str) -> None:
@@ -99,7 +101,8 @@ def _print_help(arguments: list[str], program: str) -> None:
     parser.add_argument("-cn", "--config-name", default="config")
     parser.add_argument("-cd", "--config-dir", default="")
     options, rest = parser.parse_known_args(arguments)
-    overrides = [word for word in rest if not word.startswith("-")]
+    is_sweep = {"-m", "--multirun"} & set(rest)  # of which help could show only one combination
+    overrides = [word for word in rest if word.startswith("~") or "=" in word] if not is_sweep else []
     with exit_on_user_error(CONF, overrides):
         config = compose(overrides, options.config_name, options.config_dir)
     print(reference.help_text(config, CONF, RECIPES, program))
@@ -144,11 +147,10 @@ def explain(arguments: list[str] | None = None, program: str = "scripts/explain.
     parser.add_argument(
         "--measure", action="store_true", help="also measure images/s and memory of forward and backward"
     )
-    options = parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(_with_package_recipes(sys.argv[1:] if arguments is None else arguments))
     with _quiet_pipe(), exit_on_user_error(CONF, options.overrides):
         config = compose(options.overrides, options.config_name, options.config_dir, image_size=options.image_size)
-        from minuteloop.nets.summary import explain as summarize
-        from minuteloop.nets.summary import text
+        from minuteloop.nets.summary import summarize, text
 
         summary = summarize(config.arch, config.size, options.image_size, options.num_classes)
         if options.measure:
@@ -159,7 +161,7 @@ def explain(arguments: list[str] | None = None, program: str = "scripts/explain.
 def _measured(config, image_size: int, num_classes: int) -> dict:
     """Return images/s of forward and backward at the config's batch, device and precision, and what they are."""
     from minuteloop import hardware
-    from minuteloop.nets.blueprint import resolve
+    from minuteloop.nets.spec import resolve
     from minuteloop.nets.throughput import measure
 
     hardware.keep_freed_memory()

@@ -91,7 +91,7 @@ class Block:
         help="a norm at every convolution, or only after the mixer (pre: at the branch's start)",
         by_stage=True,
     )
-    act: Any = choice("relu", "gelu", "silu", "relu6", "leaky", help="activation", by_stage=True)
+    act: Any = choice("relu", "gelu", "silu", "relu6", "leaky", help="activation function", by_stage=True)
     acts: Any = choice(
         *("all", "branch", "inner", "one"),
         help="all: after every convolution and the sum; branch: not after the sum; inner: nor after the last "

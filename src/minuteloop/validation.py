@@ -7,7 +7,7 @@ import dataclasses
 import difflib
 import re
 from dataclasses import field
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 LISTED = 40  # allowed values that an error lists at most
 OPEN = 1e6  # an upper bound from here on only catches typing errors; messages leave it out
@@ -26,6 +26,28 @@ RENAMED = {
     "side": "length",
     "views": "tta",
 }
+# values as other frameworks spell them, and as they are spelled here
+SYNONYMS = {
+    "32": "fp32",
+    "attention": "attn",
+    "batchnorm": "bn",
+    "bf16-mixed": "bf16",
+    "gpu": "cuda",
+    "groupnorm": "gn",
+    "layernorm": "ln",
+    "leaky_relu": "leaky",
+    "swish": "silu",
+}
+# types of fields that have no rule of their own
+TYPES = {
+    bool: "must be true or false",
+    int: "must be an integer",
+    float: "must be a number",
+    str: "must be text",
+    list[int]: "must be a list of integers",
+    list: "must be a list",
+    dict: "must be a mapping",
+}
 
 
 class ConfigError(ValueError):
@@ -35,8 +57,9 @@ class ConfigError(ValueError):
 def closest(word: object, allowed) -> str | None:
     """Return the allowed word that `word` was probably meant to be, or None."""
     allowed = [str(choice) for choice in allowed]
-    if RENAMED.get(str(word)) in allowed:
-        return RENAMED[str(word)]
+    spelled = (RENAMED | SYNONYMS).get(str(word))
+    if spelled in allowed:
+        return spelled
     return next(iter(difflib.get_close_matches(str(word), allowed, n=1, cutoff=0.5)), None)
 
 
@@ -125,6 +148,18 @@ def check(config: object, path: str = "") -> None:
                 match = closest(entry, rule["allow"]) if isinstance(entry, str) else None
                 hint = f". Did you mean {match}?" if match else ""
                 raise ConfigError(f"{where}={entry}: {rule['rule']}{hint}")
+
+
+def rule_of(schema: type, key: str) -> str:
+    """Return what the field `key` ('a.b') of a nested dataclass must hold: 'must be ...', or '' for an unknown key."""
+    name, _, rest = key.partition(".")
+    spec = next((spec for spec in dataclasses.fields(schema) if spec.name == name), None)
+    if spec is None:
+        return ""
+    kind = get_type_hints(schema)[name]
+    if dataclasses.is_dataclass(kind):
+        return rule_of(kind, rest) if rest else "must be a mapping, or set one of its keys"
+    return "" if rest else spec.metadata.get("rule") or TYPES.get(kind) or TYPES.get(get_origin(kind), "")
 
 
 def flat(node: dict, prefix: str = "") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every arch against timm's net of that name: parameters, multiply-adds at 224x224, and logits with its weights."""
+"""Every architecture against its timm counterpart: params, MACs at 224x224, and logits with copied weights."""
 
 import math
 
@@ -9,11 +9,11 @@ from timm.layers import SpaceToDepth
 from torch import nn
 
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import Blueprint, resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import NetSpec, resolve
 
-# arch, size -> timm's name, and what is set otherwise there
+# arch, size -> timm's name and kwargs
 AVERAGED = {"class_token": False, "global_pool": "avg", "fc_norm": False}
 NETS = {
     ("resnet18", "tiny"): ("resnet18", {}),
@@ -40,7 +40,7 @@ NETS = {
     ("vit_s", "tiny"): ("vit_small_patch16_224", AVERAGED),
     ("swin_t", "tiny"): ("swin_tiny_patch4_window7_224", {}),
 }
-# as printed in the papers' or the libraries' tables, and by specs that count conv and linear layers only
+# from the tables of papers and libraries
 PARAMS = {
     ("resnet18", "tiny"): 11_689_512,
     ("resnet", "tiny"): 25_557_032,
@@ -67,28 +67,34 @@ PARAMS = {
     ("convnext", "tiny"): 28_589_128,
     ("convnextv2_t", "tiny"): 28_635_496,
     ("vit_ti", "tiny"): 5_717_416 - 2 * 192,  # without a class token and its position
-    ("swin_t", "tiny"): 28_288_354 + 1344,  # the merging convolutions' biases
+    ("swin_t", "tiny"): 28_288_354 + 1344,  # biases of the patch-merging convolutions
 }
-# with copied weights; the others differ from these in numbers only
+# compared with copied weights; the others differ from these only in widths and depths
 COMPUTED = [
     "resnet50c", "resnet50d", "resnext50", "seresnet50", "ecaresnet50d", "resnetblur50", "regnetx_002", "regnety_002",
     "mobilenetv2", "efficientnet_b0", "efficientnetv2_s", "tresnet_m", "nf_resnet50", "nfnet_f0", "convnextv2_t",
     "vit_ti", "swin_t",
 ]  # fmt: skip
 COMPUTED = [*((arch, "tiny") for arch in COMPUTED), ("efficientnet_b0", "b2")]
+SAMPLE = ("resnet", "convnext", "mobilenetv2", "nf_resnet50")
 
 
-def blueprint(arch: str, size: str) -> Blueprint:
+def sampled(nets) -> list:
+    """Mark all nets outside the sample as exhaustive."""
+    return [net if net[0] in SAMPLE else pytest.param(*net, marks=pytest.mark.exhaustive) for net in nets]
+
+
+def net_spec(arch: str, size: str) -> NetSpec:
     config = compose([f"arch={arch}", f"size={size}"])
     return resolve(config.arch, config.size, 224, 1000)
 
 
-@pytest.mark.parametrize(("arch", "size"), NETS)
-def test_parameters_and_multiply_adds_are_timms(arch, size):
-    name, otherwise = NETS[arch, size]
+@pytest.mark.parametrize(("arch", "size"), sampled(NETS))
+def test_params_and_macs_equal_timms(arch, size):
+    name, overrides = NETS[arch, size]
     with torch.device("meta"):
-        theirs = count(timm.create_model(name, **otherwise), 224)
-    ours = count(blueprint(arch, size), 224)
+        theirs = count(timm.create_model(name, **overrides), 224)
+    ours = count(net_spec(arch, size), 224)
     extra = 1344 if arch == "swin_t" else 0
     assert (ours.params, ours.macs) == (theirs.params + extra, theirs.macs)
     assert PARAMS.get((arch, size), ours.params) == ours.params
@@ -103,51 +109,48 @@ def test_parameters_and_multiply_adds_are_timms(arch, size):
         ("vgg16", 10, 14_728_266 - 4_224),  # 14,728,266 with the convolutions' biases
     ],
 )
-def test_parameters_of_the_cifar_nets(arch, classes, params):
+def test_params_of_the_cifar_nets(arch, classes, params):
     config = compose([f"arch={arch}", "size=tiny"])
     assert count(resolve(config.arch, config.size, 32, classes), 32).params == params
 
 
-# --- computed ----------------------------------------------------------------------------------------------------
-
-
 def tensors(net: nn.Module, x: torch.Tensor, kinds: dict[str, str]) -> dict[str, list]:
-    """kind -> the tensors of `net` in the order in which their modules run; what runs beside a branch is a kind."""
+    """Return kind -> named tensors of `net`, in the order in which their modules run."""
     order, owners = [], {module: name for name, module in net.named_modules()}
 
-    def note(module, _):
+    def record(module, _):
         if module not in order:
             order.append(module)
 
-    hooks = [module.register_forward_pre_hook(note) for module in owners]
+    hooks = [module.register_forward_pre_hook(record) for module in owners]
     with torch.no_grad():
         net.eval()(x)
     for hook in hooks:
         hook.remove()
-    found = {}
+    by_kind = {}
     for module in order:
         for key, tensor in (*module._parameters.items(), *module._buffers.items()):
             name = f"{owners[module]}.{key}"
-            kept = tensor is not None and key not in (*module._non_persistent_buffers_set, "num_batches_tracked")
-            if kept:
+            is_saved = tensor is not None and key not in (*module._non_persistent_buffers_set, "num_batches_tracked")
+            if is_saved:
                 kind = next((kind for part, kind in kinds.items() if part in name), "main")
-                found.setdefault(kind, []).append((name, tensor))
-    return found
+                by_kind.setdefault(kind, []).append((name, tensor))
+    return by_kind
 
 
 OURS = {
     "places": "table",
     ".values": "positions",
     "layer_scales": "gamma",
-    "transition.2.bias": "absent",  # of Swin's merging convolutions
+    "transition.2.bias": "absent",  # of Swin's patch-merging convolutions
     "shortcut": "down",
     "transition": "down",
 }
 THEIRS = {"bias_table": "table", "pos_embed": "positions", ".gamma": "gamma", ".downsample.": "down"}
 
 
-def made_alike(net: nn.Module) -> None:
-    """timm's choices that are not the paper's arch: eps, and the slopes of TResNet's activations."""
+def match_details(net: nn.Module) -> None:
+    """Set eps and the slopes of TResNet's activations, where timm differs from the papers."""
     for module in net.modules():
         if isinstance(module, nn.LayerNorm):
             module.eps = 1e-6
@@ -162,8 +165,8 @@ def made_alike(net: nn.Module) -> None:
                     setattr(module, key, nn.LeakyReLU(1e-3))
 
 
-def as_ours(arch: str, name: str, theirs: torch.Tensor) -> torch.Tensor:
-    """Their values in our order: positions channel by channel, channels of a space to depth outermost."""
+def to_our_layout(arch: str, name: str, theirs: torch.Tensor) -> torch.Tensor:
+    """Reorder timm's values: positions channel by channel, space-to-depth channels outermost."""
     if name.endswith(".values"):
         return theirs[0].T
     if arch == "tresnet_m" and name == "stem.1.weight":
@@ -173,13 +176,13 @@ def as_ours(arch: str, name: str, theirs: torch.Tensor) -> torch.Tensor:
     return theirs
 
 
-@pytest.mark.parametrize(("arch", "size"), COMPUTED)
-def test_same_weights_same_logits(arch, size):
+@pytest.mark.parametrize(("arch", "size"), sampled(COMPUTED))
+def test_same_weights_give_same_logits(arch, size):
     torch.manual_seed(0)
     side = 224 if arch in ("vit_ti", "swin_t") else 64
-    name, otherwise = NETS[arch, size]
-    reference = timm.create_model(name, **otherwise)
-    made_alike(reference)
+    name, overrides = NETS[arch, size]
+    reference = timm.create_model(name, **overrides)
+    match_details(reference)
     config = compose([f"arch={arch}", f"size={size}", "size.reduce=32"])
     net = build_net(resolve(config.arch, config.size, side, 1000))
     with torch.no_grad():
@@ -196,9 +199,9 @@ def test_same_weights_same_logits(arch, size):
         for _, tensor in ours.pop("absent", []):
             tensor.zero_()
         assert ours.keys() == theirs.keys()
-        for kind, found in ours.items():
-            for (key, tensor), (_, other) in zip(found, theirs[kind], strict=True):
-                tensor.copy_(as_ours(arch, key, other).reshape(tensor.shape))
+        for kind, named in ours.items():
+            for (key, tensor), (_, other) in zip(named, theirs[kind], strict=True):
+                tensor.copy_(to_our_layout(arch, key, other).reshape(tensor.shape))
         logits, expected = net(x), reference(x)
     assert expected.std() > 0.01 and math.isfinite(expected.std())
     assert (logits - expected).abs().max() <= 2e-5 * expected.abs().max()

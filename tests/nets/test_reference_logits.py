@@ -1,4 +1,4 @@
-"""The end points of the ladder, computed: logits, gradients and initial weights of torchvision's and timm's nets."""
+"""End points of the roadmap against torchvision and timm: logits, gradients and initial weights."""
 
 import pytest
 import timm
@@ -7,14 +7,14 @@ import torchvision
 from torch import nn
 
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 
-IMAGE_SIZE = 64  # pixels, with the stem and the total stride of 224
+IMAGE_SIZE = 64  # pixels; stem and total stride as at 224
 
 
 def resnet_name(name: str) -> str:
-    """Our name of a tensor -> torchvision's."""
+    """Translate our name of a tensor to torchvision's."""
     part, _, rest = name.replace("branches.0", "branch").partition(".")
     if part == "stem":
         return rest.replace("0.", "conv1.", 1) if rest.startswith("0.") else rest.replace("1.", "bn1.", 1)
@@ -29,7 +29,7 @@ def resnet_name(name: str) -> str:
 
 
 def convnext_name(name: str) -> str:
-    """Our name of a tensor -> timm's."""
+    """Translate our name of a tensor to timm's."""
     if name.startswith("stem."):
         return name
     if name.startswith("head."):
@@ -48,14 +48,14 @@ REFERENCES = {
 
 
 def pair(arch: str) -> tuple[nn.Module, nn.Module]:
-    """Our net and the reference, each with its own initial weights."""
+    """Return our net and the reference, with their own initial weights."""
     torch.manual_seed(0)
     config = compose([f"arch={arch}", "size=tiny", "size.reduce=32"])
     return build_net(resolve(config.arch, config.size, IMAGE_SIZE, 1000)), REFERENCES[arch][0]()
 
 
 @pytest.mark.parametrize("arch", REFERENCES)
-def test_initial_weights_are_spread_by_fan_in_and_the_rest_is_as_the_references(arch):
+def test_initial_weights_follow_fan_in_and_other_tensors_equal_the_reference(arch):
     net, reference = pair(arch)
     theirs = reference.state_dict()
     for name, tensor in net.state_dict().items():
@@ -69,7 +69,7 @@ def test_initial_weights_are_spread_by_fan_in_and_the_rest_is_as_the_references(
 
 
 @pytest.mark.parametrize("arch", REFERENCES)
-def test_same_weights_same_logits_same_gradients(arch):
+def test_same_weights_give_same_logits_and_gradients(arch):
     net, reference = pair(arch)
     to_theirs = REFERENCES[arch][1]
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""arch=timm: any of timm's models on small images, held against timm itself and against counts made without us."""
+"""arch=timm on small images, against timm itself and against independent counts."""
 
 import dataclasses
 
@@ -10,29 +10,29 @@ from timm.optim import param_groups_weight_decay
 
 import minuteloop
 from minuteloop.config.compose import compose
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
-from minuteloop.nets.summary import explain, text
-from minuteloop.nets.timm_adapter import TimmPlan, resolve_timm
+from minuteloop.nets.spec import resolve
+from minuteloop.nets.summary import summarize, text
+from minuteloop.nets.timm_adapter import TimmSpec, resolve_timm
 from minuteloop.recipe.param_groups import parameter_groups
 from minuteloop.schema import Arch, Size
 from minuteloop.trained.feature_maps import stem_filters
 from minuteloop.validation import ConfigError
 
 
-def plan(name: str, image_size: int = 32, reduce: int | str = "auto", **options) -> TimmPlan:
+def timm_spec(name: str, image_size: int = 32, reduce: int | str = "auto", **options) -> TimmSpec:
     return resolve_timm(Arch(name=name, timm=options), Size(reduce=reduce), image_size, 10)
 
 
-def net_of(name: str, **how):
+def net_of(name: str, **kwargs):
     torch.manual_seed(0)
-    return build_net(plan(name, **how))
+    return build_net(timm_spec(name, **kwargs))
 
 
 @pytest.mark.parametrize(
     ("name", "reduce", "mmacs"),
-    [  # reference/specs, counted on models that were changed by hand
+    [  # counted on models changed by hand
         ("regnetx_002", 16, 16.2),
         ("efficientnet_b0", 16, 32.0),
         ("efficientnet_b0", 8, 116.2),
@@ -40,14 +40,14 @@ def net_of(name: str, **how):
         ("convnext_atto", 8, 176.8),
     ],
 )
-def test_strides_go_from_the_front_until_the_total_is_reduce(name, reduce, mmacs):
-    found = plan(name, reduce=reduce)
-    assert found.grid == 32 // reduce
-    assert round(count(found, 32).macs / 1e6, 1) == mmacs
+def test_strides_are_dropped_from_the_front_until_the_total_is_reduce(name, reduce, mmacs):
+    spec = timm_spec(name, reduce=reduce)
+    assert spec.resolution == 32 // reduce
+    assert round(count(spec, 32).macs / 1e6, 1) == mmacs
 
 
-# kinds of models: strided stems, patches, class tokens, windows, tables by place, gates, normalizer-free, blur pool
-SMALL = {
+# strided stems, patches, class tokens, windows, relative positions, gates, normalizer-free, blur pool
+FAMILIES = {
     "ghostnet_050": 4,
     "mnasnet_small": 4,
     "mobilenetv3_small_050": 4,
@@ -67,26 +67,31 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+SAMPLE = ("resnetblur18", "test_vit", "mobilenetv3_small_050", "levit_128s")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.exhaustive) for name in FAMILIES]
+)
 def test_a_model_runs_and_learns_on_small_images(name):
-    found = plan(name)
-    assert found.grid == SMALL[name]
+    spec = timm_spec(name)
+    assert spec.resolution == FAMILIES[name]
     torch.manual_seed(0)
-    net, images = build_net(found).train(), torch.randn(4, 3, 32, 32)
+    net, images = build_net(spec).train(), torch.randn(4, 3, 32, 32)
     logits = net(images)
     assert logits.shape == (4, 10)
     torch.nn.functional.cross_entropy(logits, torch.tensor([1, 7, 0, 2])).backward()
     for key, parameter in net.named_parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all(), key
     assert sum(parameter.grad is not None and bool(parameter.grad.any()) for parameter in net.parameters()) > 10
-    other = build_net(found).eval()
+    other = build_net(spec).eval()
     other.load_state_dict(safetensors.torch.load(safetensors.torch.save(net.state_dict())))
     assert torch.equal(other(images), net.eval()(images))
     with torch.autocast("cpu", torch.bfloat16):
         assert net(images).isfinite().all()
 
 
-def test_a_model_whose_image_is_large_enough_is_timms_own():
+def test_a_model_with_large_enough_images_is_unchanged():
     net = net_of("resnet18", image_size=128, reduce=32)
     theirs = timm.create_model("resnet18", num_classes=10)
     theirs.load_state_dict(net.model.state_dict())
@@ -94,7 +99,7 @@ def test_a_model_whose_image_is_large_enough_is_timms_own():
     assert torch.equal(net.eval()(images), theirs.eval()(images))
 
 
-def test_a_stem_without_strides_is_the_one_that_is_made_by_hand():
+def test_a_stem_with_dropped_strides_equals_one_changed_by_hand():
     net = net_of("resnet18")
     theirs = timm.create_model("resnet18", num_classes=10)
     theirs.load_state_dict(net.model.state_dict())
@@ -111,7 +116,7 @@ def test_a_stem_without_strides_is_the_one_that_is_made_by_hand():
     assert stem_filters(net).shape == (64, 3, 7, 7)
 
 
-def test_drop_path_rates_are_timms():
+def test_drop_path_rates_equal_timms():
     net, theirs = net_of("convnext_atto"), timm.create_model("convnext_atto", num_classes=10, drop_path_rate=0.2)
     net.set_drop_path(0.2)
     expected = [module.drop_prob for module in theirs.modules() if isinstance(module, timm.layers.DropPath)]
@@ -125,71 +130,74 @@ def test_drop_path_rates_are_timms():
     assert torch.equal(net(images), net(images))
 
 
-def test_a_model_without_drop_path_refuses_a_rate():
+def test_a_model_without_drop_path_rejects_a_rate():
     net = net_of("ghostnet_050")
     net.set_drop_path(0.0)
-    with pytest.raises(ConfigError, match="GhostNet of timm has no drop path"):
+    with pytest.raises(ConfigError, match="timm's GhostNet has no drop path"):
         net.set_drop_path(0.1)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", "test_resnet"])
-def test_what_does_not_decay_is_what_timm_says(name):
+def test_no_weight_decay_matches_timm(name):
     net = net_of(name)
-    (still,) = (group["params"] for group in parameter_groups(net, 0.05) if group["name"] == "no_decay")
+    (no_decay,) = (group["params"] for group in parameter_groups(net, 0.05) if group["name"] == "no_decay")
     listed = getattr(net.model, "no_weight_decay", set)()
     theirs, _ = param_groups_weight_decay(net.model, 0.05, no_weight_decay_list=listed)
-    assert {id(p) for p in still} == {id(p) for p in theirs["params"]}
+    assert {id(p) for p in no_decay} == {id(p) for p in theirs["params"]}
 
 
 @pytest.mark.parametrize(("name", "heads"), [("test_resnet", 1), ("deit_tiny_distilled_patch16_224", 2)])
-def test_every_classifier_is_in_the_group_of_heads(name, heads):
+def test_every_classifier_is_in_the_head_group(name, heads):
     groups = {group["name"]: group["params"] for group in parameter_groups(net_of(name), 0.05)}
     assert [len(weight) for weight in groups["head"]] == heads * [10]
     assert not any(len(weight) == 10 for weight in groups["matrix"])
 
 
 def test_options_reach_the_model():
-    assert plan("resnet18", stem_type="deep").strides == {"conv1.0": 1, "maxpool": 1}
-    assert plan("test_vit", patch_size=4).grid == 8
+    assert timm_spec("resnet18", stem_type="deep").strides == {"conv1.0": 1, "maxpool": 1}
+    assert timm_spec("test_vit", patch_size=4).resolution == 8
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("overrides", "message"),
     [
-        (["arch.name=ghostnt_100"], "arch.name=ghostnt_100: timm has no such model (nearest: ghostnet_100)"),
-        ([], "arch=timm: arch.name=MODEL has to say which, one of timm.list_models()"),
-        (["arch.name=qqqqqq"], "timm has no such model; arch.name=MODEL has to be one of timm.list_models()"),
-        (["arch.name=resnet18", "size.reduce=32"], "arch.name=resnet18: the last map would be 1x1 at 32x32"),
-        (["arch.name=resnet18", "arch.block.kernel=5"], "arch.block.kernel=5: a net of timm's has no such knob"),
-        (["arch.name=resnet18", "modernization=[gelu]"], "step gelu: arch=timm takes timm's models as they are"),
-        (["arch.name=resnet18", "+arch.timm.colour=1"], "does not run on 32x32 images"),
-        (["arch.name=resnet18", "+arch.timm.pretrained=true"], "arch.timm.pretrained=True: nets are trained from"),
-        (["arch.name=efficientvim_m1"], "timm's model does not run on 32x32 images (it has no last map)"),
+        (["arch.name=ghostnt_100"], "arch.name=ghostnt_100: unknown timm model. Did you mean ghostnet_100?"),
+        ([], "arch=timm: also set arch.name=MODEL to one of timm.list_models()"),
+        (["arch.name=qqqqqq"], "arch.name=qqqqqq: unknown timm model (timm.list_models() lists them)"),
+        (["arch.name=resnet18", "size.reduce=32"], "arch.name=resnet18: the last feature map would be 1x1 at 32x32"),
+        (["arch.name=resnet18", "arch.block.kernel=5"], "arch.block.kernel=5: does not apply to timm models"),
+        (["arch.name=resnet18", "modernization=[gelu]"], "modernization=[gelu]: steps do not apply to arch=timm"),
+        (["arch.name=resnet18", "+arch.timm.colour=1"], "the timm model does not run on 32x32 images"),
+        (
+            ["arch.name=resnet18", "+arch.timm.pretrained=true"],
+            "arch.timm.pretrained=True: must be left out",
+        ),
+        (["arch.name=efficientvim_m1"], "the timm model does not run on 32x32 images (it has no last feature map)"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words, says):
+def test_config_errors_are_one_line(overrides, message):
     with pytest.raises(ConfigError) as caught:
-        compose(["arch=timm", *words])
-    assert says in str(caught.value) and "\n" not in str(caught.value)
+        compose(["arch=timm", *overrides])
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_explain_tells_what_was_changed():
+def test_summary_lists_changed_options_and_strides():
     config = compose(["arch=timm", "arch.name=resnet18"])
-    told = explain(config.arch, config.size, 32, 10)
-    assert told["strides"] == {"conv1": 1} and told["last_grid"] == 2  # pico: a total of 16
-    assert sum(part["params"] for part in told["parts"].values()) == told["params"] == 11_181_642
-    assert "conv1.stride=1" in text(told) and "only size.reduce is used" in text(told)
+    summary = summarize(config.arch, config.size, 32, 10)
+    assert summary["strides"] == {"conv1": 1} and summary["last_grid"] == 2  # pico: a total of 16
+    assert sum(part["params"] for part in summary["parts"].values()) == summary["params"] == 11_181_642
+    assert "conv1.stride=1" in text(summary) and "only size.reduce applies" in text(summary)
 
 
-def test_one_text_is_one_net():
-    found = plan("test_resnet")
-    assert resolve(Arch(name="test_resnet", timm={}), Size(), 32, 10).text() == found.text()
-    assert dataclasses.replace(found, strides={}).text() != found.text()
+def test_equal_texts_mean_equal_nets():
+    spec = timm_spec("test_resnet")
+    assert resolve(Arch(name="test_resnet", timm={}), Size(), 32, 10).text() == spec.text()
+    assert dataclasses.replace(spec, strides={}).text() != spec.text()
 
 
-def test_a_run_trains_and_is_loaded_again(tmp_path):
-    words = ["arch=timm", "arch.name=test_resnet", "recipe=deit", "data=sample", "logger=none", "budget=2steps"]
-    record = minuteloop.run([*words, "threads=1", "device=cpu", f"hydra.run.dir={tmp_path / 'run'}"])
+def test_a_run_trains_and_loads(tmp_path):
+    overrides = ["arch=timm", "arch.name=test_resnet", "recipe=deit", "data=sample", "logger=none", "budget=2steps"]
+    record = minuteloop.run([*overrides, "threads=1", "device=cpu", f"hydra.run.dir={tmp_path / 'run'}"])
     assert record["status"] == "finished" and record["config"]["name"] == "test_resnet-deit"
     net = minuteloop.load(tmp_path / "run")
     assert net(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 10)

@@ -11,8 +11,8 @@ import torch
 
 import minuteloop
 from minuteloop.data import cifar
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.schema import Arch, Size, Stem
 from minuteloop.trained import feature_maps
 from minuteloop.trained.feature_maps import draw_feature_maps, plot_feature_maps, plot_filters, stem_filters

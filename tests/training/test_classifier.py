@@ -10,8 +10,8 @@ from minuteloop import compose
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.augment.random_seed import draw_seed, reseed
 from minuteloop.recipe.callbacks.ema import EMA
 from minuteloop.training.classifier import Classifier

@@ -21,8 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop.config.composed_files import Files, replace_slots
-from minuteloop.config.errors import check_words, is_user_error, one_line, reject_hidden_config
+from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.overrides import check_overrides
 from minuteloop.config.steps import check_steps, replaced_steps
 from minuteloop.schema import TRAIN_IMAGES, Config
 from minuteloop.validation import ConfigError, check
@@ -92,7 +93,7 @@ def compose_with_hydra(
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
     """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
-    check_words(overrides, CONF)
+    check_overrides(overrides, CONF)
     if not HYDRA_1_4:
         version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))

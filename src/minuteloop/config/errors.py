@@ -9,13 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    ConfigTypeError,
+    OmegaConfBaseException,
+    ValidationError,
+)
 from yaml import YAMLError
 
+from minuteloop.config.overrides import group_options
 from minuteloop.schema import Config
-from minuteloop.validation import ConfigError, closest, did_you_mean, flat
+from minuteloop.validation import ConfigError, closest, did_you_mean, flat, rule_of, spell
 
 # errors of the disk; any other OSError is a bug and keeps its traceback
 DISK_ERRORS = {
@@ -30,28 +37,6 @@ DISK_ERRORS = {
 }
 # groups whose files set keys elsewhere, and where
 PACKAGES = {"modernization": "arch", "ingredient": "recipe.SLOT"}
-# the usual words of the field -> how it is spelled here; {} is the value
-USUAL_WORDS = {
-    **dict.fromkeys(("epochs", "max_epochs", "num_epochs", "trainer.max_epochs"), "budget={}ep"),
-    **dict.fromkeys(("steps", "max_steps", "num_steps", "trainer.max_steps"), "budget={}steps"),
-    **dict.fromkeys(("time", "seconds", "max_time"), "budget={}s"),
-    **dict.fromkeys(("lr", "learning_rate", "optimizer.lr"), "recipe.lr={}"),
-    **dict.fromkeys(("wd", "weight_decay", "optimizer.weight_decay"), "recipe.weight_decay={}"),
-    **dict.fromkeys(("bs", "batch_size", "data.batch_size"), "recipe.batch_size={}"),
-    **dict.fromkeys(("opt", "optimizer", "loss", "schedule", "scheduler", "ingredients"), "'ingredient=[{}]'"),
-    **dict.fromkeys(("model", "net", "network", "architecture", "backbone"), "arch={}"),
-    **dict.fromkeys(("gpu", "gpus", "cuda", "trainer.gpus", "trainer.devices"), "device=cuda"),
-    **dict.fromkeys(("modernizations", "arch.modernization"), "'modernization=[{}]'"),
-    "dataset": "data={}",
-    "data_dir": "data.root={}",
-    "logger.mode": "the environment variable WANDB_MODE={}",
-    "recipe.drop_path": "recipe.regularizers.drop_path.rate={}",
-    "recipe.mixup": "recipe.batch.mixup.alpha={}",
-    "recipe.cutmix": "recipe.batch.cutmix.alpha={}",
-    "recipe.ema": "recipe.callbacks.ema.window={}",
-    "strength": "recipe.strength={}",
-}
-SLOTS = ("recipe.optimizer", "recipe.loss", "recipe.schedule")  # a bare word there is an ingredient
 
 
 def is_user_error(error: BaseException) -> bool:
@@ -85,31 +70,6 @@ def exit_with_error(error: Exception, conf: Path, overrides=(), prefix: str = ""
     sys.exit(1 if run_failed else 2)
 
 
-def check_words(overrides: list[str] | tuple[str, ...], conf: Path) -> None:
-    """Raise ConfigError for an override that uses another framework's word, naming the key that it has here."""
-    ingredients = {file.stem for file in conf.glob("ingredient/*.yaml")}
-    recipes = {file.stem for file in conf.glob("recipe/*.yaml")}
-    for override in overrides:
-        key, equals, value = override.lstrip("+").partition("=")
-        if not equals or override.startswith(("-", "~")):
-            continue
-        spelled = USUAL_WORDS.get(key)
-        if key in SLOTS and re.fullmatch(r"\w+", value):
-            spelled = "'ingredient=[{}]'"
-        if key == "recipe" and value in ingredients - recipes:
-            raise ConfigError(f"{override}: no such recipe, but an ingredient. Did you mean 'ingredient=[{value}]'?")
-        if spelled:
-            raise ConfigError(f"{override}: unknown key. Did you mean {spelled.format(value)}?")
-        brackets = [value.count(bracket) for bracket in "[]"]
-        if brackets[0] != brackets[1] and not re.search("[\"']", value):
-            missing = "]" if brackets[0] > brackets[1] else "["
-            raise ConfigError(f"{override}: missing {missing}")
-        if key in ("data", "arch", "recipe", "size", "logger") and "/" in value:
-            options = sorted(file.stem for file in conf.glob(f"{key}/*.yaml"))
-            hint = f"; a folder goes into data.root={value}" if key == "data" else ""
-            raise ConfigError(f"{override}: must be one of {', '.join(options)}{hint}")
-
-
 def one_line(error: BaseException, conf: Path, overrides: list[str] | tuple[str, ...] = ()) -> str:
     """Return what is wrong, in which key or file, and the closest valid choice: a file of `conf`, or a key."""
     is_ours = isinstance(error, ConfigError | OSError | FloatingPointError)
@@ -117,10 +77,13 @@ def one_line(error: BaseException, conf: Path, overrides: list[str] | tuple[str,
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(error, conf)
+    if isinstance(error, OverrideParseException):
+        return _not_parsed(error.override)
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
-    if line := _unknown_key(causes[-1], conf, overrides):
+    line = _unknown_key(causes, conf, overrides) or _wrong_type(causes, overrides) or _other_mistake(error)
+    if line:
         return line
     parts = [_sentence(causes[0])]
     # OmegaConf leaves placeholders such as $VALUE in some messages
@@ -134,8 +97,26 @@ def _missing_file(error: MissingConfigException, conf: Path) -> str:
         folders = re.findall(r"path=file://(.+)", str(error))
         options = sorted({file.stem for folder in folders for file in Path(folder).glob("*.yaml")})
         return f"-cn {name}: no such config{did_you_mean(name, options)}"
-    options = error.options or sorted(file.stem for file in (conf / group).glob("*.yaml"))
-    return f"{group}={name}: no such file in conf/{group}{did_you_mean(name, options)}"
+    if group == "recipe" and name in group_options(conf, "ingredient"):
+        return f"recipe={name}: no such recipe, but an ingredient. Did you mean 'ingredient=[{name}]'?"
+    options = error.options or group_options(conf, group)
+    where = _file(error) if "/" in _file(error) else ""  # a file that lists it, not the user
+    return f"{where}{group}={name}: no such file in conf/{group}{did_you_mean(name, options)}"
+
+
+def _not_parsed(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: must be KEY=VALUE"
+    return f"{override}: cannot be parsed; quote the value: '{key}=\"{value}\"'"
+
+
+def _other_mistake(error: BaseException) -> str | None:
+    if match := re.match(r"Ambiguous value for argument '(.+)'", str(error)):
+        return f"{match[1]}: must be one value; add -m to run each"
+    if match := re.search(r"Either remove \+ prefix: '(.+)'", str(error)):
+        return f"+{match[1]}: the key exists. Did you mean {match[1]}?"
+    return None
 
 
 def _sentence(error: BaseException) -> str:
@@ -145,29 +126,61 @@ def _sentence(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")
 
 
-def _unknown_key(error: BaseException, conf: Path, overrides) -> str | None:
+def _file(error: BaseException) -> str:
+    """Return 'arch/x.yaml: ' where Hydra names the file that it was reading, else ''."""
+    match = re.match(r"In '([^']+)': ", str(error))
+    return f"{match[1]}.yaml: " if match else ""
+
+
+def _wrong_type(causes: list[BaseException], overrides) -> str | None:
+    """Return the line for a value that OmegaConf could not convert to its key's type, else None."""
+    error = next((error for error in causes if isinstance(error, ValidationError | ConfigTypeError)), None)
+    key = str(getattr(error, "full_key", None) or "").partition("[")[0]
+    if not (reason := rule_of(Config, key)):
+        return None
+    typed = next((word for word in overrides if word.lstrip("+").partition("=")[0] == key), "")
+    return f"{_file(causes[0])}{typed or f'{key}={spell(error.value)}'}: {reason}"
+
+
+def _unknown_key(causes: list[BaseException], conf: Path, overrides) -> str | None:
     """Return the line for an error of Hydra's or OmegaConf's that names an unknown key, else None."""
-    keys = [*flat(dataclasses.asdict(Config()))]
-    if isinstance(error, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(error.parent_node):
-        groups = PACKAGES if OmegaConf.get_type(error.parent_node) is Config else {}
-        full = str(error.full_key or error.key)
-        typed = next((word for word in overrides if word.lstrip("+~").partition("=")[0] == full), full)
-        where = f"{typed}: unknown key"
-        if error.key in groups:
-            return f"{where}; a file in {error.key}/ must start with '# @package {groups[error.key]}'"
-        deeper = [key for key in keys if key.rpartition(".")[2] == error.key]
-        if groups and deeper:
-            return f"{where}. Did you mean {deeper[0]}?"
-        siblings = [str(key) for key in error.parent_node]
-        prefix = full.rpartition(".")[0]
-        match = closest(error.key, [*siblings, *groups])
-        if match:
-            return f"{where}. Did you mean {f'{prefix}.' if prefix else ''}{match}?"
-        return f"{where}{did_you_mean(error.key, siblings)}"
-    if found := re.search(r"from config\. '([\w.]*?(\w+))' does not exist", str(error)):
-        names = [file.stem for file in conf.glob("ingredient/*.yaml")]
-        return f"~{found[1]}: unknown key{did_you_mean(found[2], [*names, *keys])}"
-    return None
+    error = causes[-1]
+    if match := re.search(r"from config\. '([\w.]+)' does not exist", str(error)):
+        return f"~{match[1]}: {_no_such_key(match[1], conf, [])}"
+    if not (isinstance(error, ConfigKeyError | ConfigAttributeError) and OmegaConf.is_dict(error.parent_node)):
+        return None
+    key, full, is_top = str(error.key), str(error.full_key or error.key), _is_config(error.parent_node)
+    # Hydra names the first part that is missing; the user typed more
+    words = (word.lstrip("+~").partition("=")[0] for word in overrides)
+    at = next((at for at, word in enumerate(words) if f"{word}.".startswith(f"{full}.")), None)
+    where = f"{_file(causes[0])}{full if at is None else overrides[at]}"
+    if is_top and key in PACKAGES:
+        return f"{where}: unknown key; a file in {key}/ must start with '# @package {PACKAGES[key]}'"
+    siblings = [str(name) for name in error.parent_node if name != "hydra"]
+    return f"{where}: {_no_such_key(full, conf, siblings)}"
+
+
+def _is_config(node: DictConfig) -> bool:
+    return OmegaConf.get_type(node) is Config
+
+
+def _no_such_key(full: str, conf: Path, siblings: list[str]) -> str:
+    """Return 'unknown key' with the closest key to the dotted `full`; `siblings` are the names that its parent has."""
+    prefix, dot, name = full.rpartition(".")
+    packages = {}  # where an ingredient goes -> its name
+    for file in conf.glob("ingredient/*.yaml"):
+        packages.setdefault(file.read_text().splitlines()[0].removeprefix("# @package "), file.stem)
+    if full in packages:
+        return f"the recipe has no {name}; add it with 'ingredient=[{packages[full]}]'"
+    if prefix == "trainer":
+        return f"unknown key. Did you mean +{full}?"
+    keys = list(flat(dataclasses.asdict(Config())))
+    match = next((key for key in keys if key.rpartition(".")[2] == name), None) if not prefix else None
+    if not match and (sibling := closest(name, [*siblings, *(() if prefix else PACKAGES)])):
+        match = f"{prefix}{dot}{sibling}"
+    if not match and not siblings:
+        match = closest(full, [*packages, *keys])
+    return f"unknown key. Did you mean {match}?" if match else f"unknown key{did_you_mean(name, siblings)}"
 
 
 def reject_hidden_config(settings: DictConfig, conf: Path) -> None:

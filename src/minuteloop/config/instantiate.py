@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop.recipe.ingredients import STAGES, Ingredients
 from minuteloop.schema import Recipe
-from minuteloop.validation import ConfigError, check, did_you_mean
+from minuteloop.validation import ConfigError, check, did_you_mean, rule_of, spell
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -44,9 +44,15 @@ def ingredient(node: Any, where: str) -> Any:
     for key in sorted(values.keys() - fields):
         raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{did_you_mean(key, sorted(fields))}")
     try:
-        instance = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), values))
+        schema = OmegaConf.structured(cls)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
+    try:
+        instance = OmegaConf.to_object(OmegaConf.merge(schema, values))
+    except OmegaConfBaseException as error:
+        key = error.full_key.partition("[")[0]
+        reason = rule_of(cls, key) or error.msg.splitlines()[0]
+        raise ConfigError(f"{where}.{key}={spell(values[key])}: {reason}") from error
     except ConfigError as error:
         raise ConfigError(f"{where}.{error}") from error
     except Exception as error:  # raised by a user's __post_init__

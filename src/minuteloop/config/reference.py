@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.overrides import group_options
 from minuteloop.schema import Config
 from minuteloop.validation import spell
 
+LINE, COLUMN = 120, 42  # characters of --help: a line, and where the meaning of a key starts
 GROUPS = {  # folders of conf/ -> what one of their files is
     "arch": "architecture",
     "size": "scale of the architecture",
@@ -59,20 +61,16 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
             yield Key(f"{prefix}{spec.name}", value, metadata.get("help", ""), metadata.get("unit", ""), rule)
 
 
-def group_options(conf: Path, group: str) -> list[str]:
-    """Return the names of the files of a group."""
-    return sorted(file.stem for file in conf.glob(f"{group}/*.yaml"))
-
-
 def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
     """Return the help of training: usage, groups with their files, and a line for each key with its composed value."""
+    named_runs = ", ".join(sorted(file.stem for file in recipes.glob("*.yaml")))
     lines = [
         "Train one config, or many with -m, and leave a record in runs/.",
         "",
         f"usage: {program} [KEY=VALUE ...] [-m] [-cn NAMED_RUN] [-cd FOLDER]",
         "",
         "  -m             run every combination of comma-separated values and end with a table",
-        "  -cn NAME       start from a named run: " + ", ".join(sorted(file.stem for file in recipes.glob("*.yaml"))),
+        *_wrapped("-cn NAME       start from a named run: " + named_runs, "  ", " " * 17),
         "  -cd FOLDER     also search your own conf/ in FOLDER",
         "  --cfg job      print the composed config; --hydra-help for Hydra's other options",
         "",
@@ -82,11 +80,22 @@ def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
         lines += ["", f"  {group}: {meaning}", *_wrapped(", ".join(group_options(conf, group)), "    ")]
     lines += ["", "Keys (KEY=VALUE, here with the values of this command)", ""]
     for key in config_keys(config):
-        extra = "; ".join(filter(None, [key.unit, key.rule]))
-        lines.append(f"  {key.name}={spell(key.value)}")
-        lines += _wrapped(f"{key.help} ({extra})" if extra else key.help, "      ")
+        lines += _key_lines(key)
     return "\n".join(lines)
 
 
-def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)
+def _key_lines(key: Key) -> list[str]:
+    """Return 'KEY=VALUE   meaning [unit; allowed values]', wrapped."""
+    left, extra = f"  {key.name}={_shortened(key.value)}", "; ".join(filter(None, [key.unit, key.rule]))
+    right = textwrap.wrap(f"{key.help} [{extra}]" if extra else key.help, LINE - COLUMN)
+    if len(left) >= COLUMN:
+        return [left, *(" " * COLUMN + line for line in right)]
+    return [f"{left:<{COLUMN}}{right[0]}", *(" " * COLUMN + line for line in right[1:])]
+
+
+def _shortened(value: Any) -> str:
+    return textwrap.shorten(spell(value), 80, placeholder=" ...")
+
+
+def _wrapped(text: str, indent: str, later: str | None = None) -> list[str]:
+    return textwrap.wrap(text, LINE, initial_indent=indent, subsequent_indent=indent if later is None else later)

@@ -5,7 +5,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from minuteloop.config.composed_files import Files, file_name
-from minuteloop.nets.blueprint import resolve
+from minuteloop.nets.spec import resolve
 from minuteloop.schema import Arch, Config
 from minuteloop.validation import ConfigError, flat
 

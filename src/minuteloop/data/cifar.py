@@ -66,13 +66,6 @@ def resolve_root(root: str | os.PathLike) -> Path:
     return Path(root).expanduser()
 
 
-def resolve_root(root: str | os.PathLike) -> Path:
-    """Return the folder or archive that data.root means: `auto` is $MINUTELOOP_DATA or ~/.cache/minuteloop."""
-    if root == "auto":
-        root = os.environ.get("MINUTELOOP_DATA") or "~/.cache/minuteloop"
-    return Path(root).expanduser()
-
-
 def constants(name: str) -> Dataset:
     """Return the `classes`, `mean` and `std` of a dataset, as in Images, without loading its images."""
     return CIFAR10 if name == "sample" else DATASETS[name]

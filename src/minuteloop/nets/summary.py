@@ -1,24 +1,24 @@
-"""What an arch resolves to, told to a person or as JSON."""
+"""Summarize what an arch resolves to, as text or JSON."""
 
 import itertools
 from collections.abc import Iterator
 
-from minuteloop.nets.blueprint import StagePlan, resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.program import spell
-from minuteloop.nets.timm_adapter import TimmPlan
+from minuteloop.nets.spec import NetSpec, StageSpec, resolve
+from minuteloop.nets.timm_adapter import TimmSpec
 from minuteloop.schema import Arch, Size
 
 
-def explain(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:
-    """Programs, grids (side of the maps, pixels), widths, parameters and multiply-adds by part, steps and warnings.
+def summarize(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:
+    """Return programs, resolutions ("grid", pixels), widths, params and MACs by part, steps and warnings.
 
-    Of a net of timm's: its parts, its last grid, and what was changed in it. Raises ConfigError.
+    For a timm model: its parts, its last resolution, and its changed options and strides. Raises ConfigError.
     """
-    blueprint = resolve(arch, size, image_size, num_classes)
-    cost = count(blueprint, image_size)
+    spec = resolve(arch, size, image_size, num_classes)
+    cost = count(spec, image_size)
     parts = {name: {"params": params, "macs": macs} for name, (params, macs) in cost.parts.items()}
-    told = {
+    summary = {
         "arch": arch.name,
         "size": size.name,
         "image_size": image_size,
@@ -26,73 +26,78 @@ def explain(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:
         "params": cost.params,
         "macs": cost.macs,
     }
-    if isinstance(blueprint, TimmPlan):
-        told |= {
-            "options": {
-                key: value for key, value in blueprint.options.items() if key != "drop_path_rate"
-            },  # a recipe's
-            "strides": blueprint.strides,
-            "last_grid": blueprint.grid,
-            "parts": {name.removeprefix("model."): part for name, part in parts.items()},
-        }
-    else:
-        stem = {"program": spell(blueprint.stem, blueprint.stem_width), "grid": blueprint.stem_grid}
-        told |= {
-            "resize": blueprint.resize,
-            "stem": stem | {"width": blueprint.stem_width} | parts["stem"],
-            "stages": [_stage(stage) | parts[f"stages.{i}"] for i, stage in enumerate(blueprint.stages)],
-            "head": {"program": blueprint.head_text(), "width": blueprint.channels} | parts["head"],
-        }
-    return told | {"applied": arch.applied, "replaced": arch.replaced, "warnings": list(blueprint.warnings)}
+    summary |= _timm_summary(spec, parts) if isinstance(spec, TimmSpec) else _net_summary(spec, parts)
+    return summary | {"applied": arch.applied, "replaced": arch.replaced, "warnings": list(spec.warnings)}
 
 
-def _stage(stage: StagePlan) -> dict:
+def _timm_summary(spec: TimmSpec, parts: dict[str, dict]) -> dict:
+    return {
+        # the recipe sets the drop path rate
+        "options": {key: value for key, value in spec.options.items() if key != "drop_path_rate"},
+        "strides": spec.strides,
+        "last_grid": spec.resolution,
+        "parts": {name.removeprefix("model."): part for name, part in parts.items()},
+    }
+
+
+def _net_summary(spec: NetSpec, parts: dict[str, dict]) -> dict:
+    stem = {"program": spell(spec.stem, spec.stem_width), "grid": spec.stem_resolution, "width": spec.stem_width}
+    return {
+        "resize": spec.resize,
+        "stem": stem | parts["stem"],
+        "stages": [_stage_summary(stage) | parts[f"stages.{i}"] for i, stage in enumerate(spec.stages)],
+        "head": {"program": spec.head_text(), "width": spec.channels} | parts["head"],
+    }
+
+
+def _stage_summary(stage: StageSpec) -> dict:
     texts = [block.text(stage.width) for block in stage.blocks]
     blocks = [{"count": len(list(run)), "program": text} for text, run in itertools.groupby(texts)]
     transition = spell(stage.transition, stage.width)
-    return {"grid": stage.grid, "width": stage.width, "transition": transition, "blocks": blocks}
+    return {"grid": stage.resolution, "width": stage.width, "transition": transition, "blocks": blocks}
 
 
-def text(told: dict) -> str:
-    """What `explain` told, for a terminal."""
-    size = f"{told['image_size']}x{told['image_size']}"
-    resized = f" resized by {told['resize']:.3f}" if told.get("resize", 1) != 1 else ""
-    lines = [f"{told['arch']} {told['size']} for {size} images{resized}", ""]
-    lines += _timm_rows(told) if "parts" in told else _rows(told)
-    lines.append(f"{'in all':25}{told['params']:>14,}{told['macs']:>17,}")
-    if "measured" in told:
-        found = told["measured"]
+def text(summary: dict) -> str:
+    """Return a summary as a table for the terminal."""
+    size = f"{summary['image_size']}x{summary['image_size']}"
+    resized = f" resized by {summary['resize']:.3f}" if summary.get("resize", 1) != 1 else ""
+    lines = [f"{summary['arch']} {summary['size']} for {size} images{resized}", ""]
+    lines += _timm_rows(summary) if "parts" in summary else _net_rows(summary)
+    lines.append(f"{'total':27}{summary['params']:>14,}{summary['macs']:>17,}")
+    if "measured" in summary:
+        speed = summary["measured"]
         lines += [
             "",
-            f"{found['images_per_second']:,.0f} images/s forward and backward, batch {found['batch_size']}, "
-            f"{found['precision']}, {found['device']} ({found['threads']} threads); "
-            f"{found['peak_memory_bytes'] / 2**20:,.0f} MiB",
+            f"{speed['images_per_second']:,.0f} images/s forward and backward, batch size {speed['batch_size']}, "
+            f"{speed['precision']}, {speed['device']} ({speed['threads']} threads); "
+            f"{speed['peak_memory_bytes'] / 2**20:,.0f} MiB",
         ]
-    if told["applied"]:
-        lines += ["", "steps", *(f"  {step:22} {source}" for step, source in told["applied"].items())]
-    lines += [f"  {new} replaces {old}" for old, new in told["replaced"].items()]
-    lines += ["", *(f"warning: {warning}" for warning in told["warnings"])] if told["warnings"] else []
+    if summary["applied"]:
+        lines += ["", "steps", *(f"  {step:22} {source}" for step, source in summary["applied"].items())]
+    lines += [f"  {new} replaces {old}" for old, new in summary["replaced"].items()]
+    lines += ["", *(f"warning: {warning}" for warning in summary["warnings"])] if summary["warnings"] else []
     return "\n".join(lines)
 
 
-def _rows(told: dict) -> Iterator[str]:
-    rows = [("stem", told["stem"], [told["stem"]["program"]])]
-    for number, stage in enumerate(told["stages"], 1):
+def _net_rows(summary: dict) -> Iterator[str]:
+    rows = [("stem", summary["stem"], [summary["stem"]["program"]])]
+    for number, stage in enumerate(summary["stages"], 1):
         programs = [f"{block['count']} x  {block['program']}" for block in stage["blocks"]]
         transition = [f"->   {stage['transition']}"] if stage["transition"] else []
         rows.append((f"stage {number}", stage, [*transition, *programs]))
-    rows.append(("head", told["head"] | {"grid": 1}, [told["head"]["program"]]))
-    yield f"{'':9}{'grid':>9}{'width':>7}{'params':>14}{'multiply-adds':>17}  program"
+    rows.append(("head", summary["head"] | {"grid": 1}, [summary["head"]["program"]]))
+    yield f"{'':9}{'resolution':>11}{'width':>7}{'params':>14}{'MACs':>17}  program"
     for name, part, programs in rows:
-        grid = f"{part['grid']}x{part['grid']}"
-        yield f"{name:9}{grid:>9}{part['width']:>7}{part['params']:>14,}{part['macs']:>17,}  {programs[0]}"
-        yield from (f"{'':58}{program}" for program in programs[1:])
+        resolution = f"{part['grid']}x{part['grid']}"
+        yield f"{name:9}{resolution:>11}{part['width']:>7}{part['params']:>14,}{part['macs']:>17,}  {programs[0]}"
+        yield from (f"{'':60}{program}" for program in programs[1:])
 
 
-def _timm_rows(told: dict) -> Iterator[str]:
-    words = [f"{key}={value}" for key, value in told["options"].items()]
-    words += [f"{name}.stride={stride}" for name, stride in told["strides"].items()]
-    yield f"timm's, with {', '.join(words)}; its last map is {told['last_grid']}x{told['last_grid']}"
-    yield f"{'':25}{'params':>14}{'multiply-adds':>17}"
-    for name, part in told["parts"].items():
-        yield f"{name:25}{part['params']:>14,}{part['macs']:>17,}"
+def _timm_rows(summary: dict) -> Iterator[str]:
+    settings = [f"{key}={value}" for key, value in summary["options"].items()]
+    settings += [f"{name}.stride={stride}" for name, stride in summary["strides"].items()]
+    resolution = f"{summary['last_grid']}x{summary['last_grid']}"
+    yield f"timm model with {', '.join(settings)}; last feature map {resolution}"
+    yield f"{'':27}{'params':>14}{'MACs':>17}"
+    for name, part in summary["parts"].items():
+        yield f"{name:27}{part['params']:>14,}{part['macs']:>17,}"

@@ -1,0 +1,1 @@
+"""Recipes: the ingredients that a net is trained with."""

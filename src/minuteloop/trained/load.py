@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from minuteloop.config import instantiate
 from minuteloop.config.compose import IMAGE_SIZE, typed
 from minuteloop.data.cifar import constants
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.records.record import read_record
 from minuteloop.schema import Config
 from minuteloop.validation import ConfigError

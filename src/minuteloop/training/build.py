@@ -9,9 +9,9 @@ import pytorch_lightning as pl
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import Images, load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.blueprint import resolve
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
+from minuteloop.nets.spec import resolve
 from minuteloop.recipe.ingredients import Ingredients
 from minuteloop.schema import Config
 from minuteloop.training.classifier import Classifier
@@ -23,7 +23,7 @@ WHITENING_IMAGES = 5000  # Jordan 2024, sec. 3.2
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of a run whose `auto` settings about the machine are resolved."""
+    """The parts of a run."""
 
     config: Config
     images: Images
@@ -63,7 +63,7 @@ def build(config: Config) -> Parts:
     net.init_from(data.first_training_images(WHITENING_IMAGES))
     ingredients = instantiate.ingredients(config.recipe)
     _check_image_sizes(net, ingredients, image_size)
-    if config.compile:
+    if config.compile is True:  # auto, in a user's own Trainer, does not compile
         # a progressive recipe: one kernel for each image size, not one for all
         net.compile(dynamic=False if ingredients.progressive else None)
     return Parts(config, images, data, spec, net, ingredients)

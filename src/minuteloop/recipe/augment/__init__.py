@@ -1,0 +1,1 @@
+"""Augmentations: transforms of a training batch, and the pipeline that runs them."""

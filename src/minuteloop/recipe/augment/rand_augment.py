@@ -38,7 +38,7 @@ class RandAugment:
     def __call__(self, images, targets):
         """Augment uint8 images [N,3,H,W]; the targets [N,K] stay."""
         from minuteloop.recipe.augment.ops import rand_augment_ops as ops
-        from minuteloop.recipe.augment.ops.subsets import draw_subsets, gather_rows, scatter_rows
+        from minuteloop.recipe.augment.ops.subsets import apply_to_subsets, draw_subsets
 
         modes = ("bilinear", "bicubic") if self.interpolation == "random" else (self.interpolation,)
         operations = [*ops.TONES.values()]
@@ -47,9 +47,7 @@ class RandAugment:
         for _ in range(self.num_ops):
             rows, sizes = draw_subsets(len(images), self.prob / ops.NUM_OPS / 2, weights, images.device)
             levels = ops.draw_levels(len(rows), self.magnitude, self.magnitude_std, images.device)
-            subsets = zip(*(slots.split(sizes) for slots in (gather_rows(images, rows), *levels)), strict=True)
-            changed = [operation(*subset) for operation, subset in zip(operations, subsets, strict=True)]
-            images = scatter_rows(images, rows, *changed)
+            images = apply_to_subsets(images, rows, sizes, operations, *levels)
         return images, targets
 
     def _warp(self, warp, interpolation, images, level, signed):

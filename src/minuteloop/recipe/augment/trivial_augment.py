@@ -23,14 +23,12 @@ class TrivialAugment:
     def __call__(self, images, targets):
         """Augment uint8 images [N,3,H,W]; the targets [N,K] stay."""
         from minuteloop.recipe.augment.ops import trivial_augment_ops as ops
-        from minuteloop.recipe.augment.ops.subsets import draw_subsets, gather_rows, scatter_rows
+        from minuteloop.recipe.augment.ops.subsets import apply_to_subsets, draw_subsets
 
         operations = [*ops.TONES.values(), *(partial(self._warp, warp) for warp in ops.WARPS.values())]
         rows, sizes = draw_subsets(len(images), self.prob / ops.NUM_OPS, [1] * len(operations), images.device)
         magnitudes = ops.draw_magnitudes(len(rows), images.device)
-        subsets = zip(*(slots.split(sizes) for slots in (gather_rows(images, rows), *magnitudes)), strict=True)
-        changed = [operation(*subset) for operation, subset in zip(operations, subsets, strict=True)]
-        return scatter_rows(images, rows, *changed), targets
+        return apply_to_subsets(images, rows, sizes, operations, *magnitudes), targets
 
     def _warp(self, warp, images, magnitude, signed):
         return warp(images, signed, "nearest", self.fill)

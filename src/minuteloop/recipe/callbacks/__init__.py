@@ -1,0 +1,1 @@
+"""Callbacks: what acts on the weights or gradients during training."""

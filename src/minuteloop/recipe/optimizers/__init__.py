@@ -1,0 +1,1 @@
+"""Optimizers, each with the rule for its automatic learning rate."""

@@ -15,7 +15,7 @@ class RMSProp:
     lr: float = number(0.256, 0, 10, "learning rate at the base batch size")
     base_batch_size: int = integer(4096, 1, 1_000_000, "batch size that lr is for", "images")
     decay: float = number(0.9, 0, 1, "decay of the mean square per step")
-    momentum: float = number(0.9, 0, 1, "momentum")
+    momentum: float = number(0.9, 0, 1, "momentum; 0 = none")
     eps: float = number(1e-3, 0, 1, "term added to the mean square")
 
     def auto_lr(self, batch_size: int, epochs: float) -> float:

@@ -15,7 +15,7 @@ class SGD:
 
     lr: float = number(0.1, 0, 100, "learning rate at the base batch size")
     base_batch_size: int = integer(128, 1, 1_000_000, "batch size that lr is for", "images")
-    momentum: float = number(0.9, 0, 1, "momentum")
+    momentum: float = number(0.9, 0, 1, "momentum; 0 = none")
     nesterov: bool = setting(True, "use Nesterov momentum")
     bias_factor: float = number(1.0, 0, 1e6, "factor on the learning rate of parameters without weight decay")
 

@@ -1,0 +1,1 @@
+"""Regularizers: settings of the net's own layers."""

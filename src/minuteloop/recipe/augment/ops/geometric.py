@@ -49,8 +49,17 @@ def slide_y(images: Tensor, distance: Tensor, interpolation: str, fill: Sequence
     return slide_x(images.transpose(2, 3), distance, interpolation, fill).transpose(2, 3)
 
 
-def shear(slope: Tensor, lines: int) -> Tensor:
-    """Return the distance [N, lines] for `slide_x` or `slide_y` of a shear by `slope` pixels per line, float [N]."""
+def shear_x(images: Tensor, slope: Tensor, interpolation: str, fill: Sequence[int]) -> Tensor:
+    """Shear along the lines by `slope` pixels per line, float [N]; the upper left corner stays."""
+    return slide_x(images, _shear_distance(slope, images.shape[2]), interpolation, fill)
+
+
+def shear_y(images: Tensor, slope: Tensor, interpolation: str, fill: Sequence[int]) -> Tensor:
+    """Do `shear_x` along the columns."""
+    return slide_y(images, _shear_distance(slope, images.shape[3]), interpolation, fill)
+
+
+def _shear_distance(slope: Tensor, lines: int) -> Tensor:
     return slope[:, None] * (_range(lines, slope) + 0.5)
 
 

@@ -26,12 +26,8 @@ TONES = {
 # name -> operation(images, level with a random sign, interpolation, fill)
 WARPS = {
     "Rotate": lambda images, signed, *args: geometric.rotate(images, 3 * signed, *args),
-    "ShearX": lambda images, signed, *args: geometric.slide_x(
-        images, geometric.shear(0.03 * signed, images.shape[2]), *args
-    ),
-    "ShearY": lambda images, signed, *args: geometric.slide_y(
-        images, geometric.shear(0.03 * signed, images.shape[3]), *args
-    ),
+    "ShearX": lambda images, signed, *args: geometric.shear_x(images, 0.03 * signed, *args),
+    "ShearY": lambda images, signed, *args: geometric.shear_y(images, 0.03 * signed, *args),
     "TranslateXRel": lambda images, signed, *args: geometric.slide_x(
         images, (0.045 * images.shape[3] * signed)[:, None], *args
     ),

@@ -1,7 +1,7 @@
 """Draw disjoint random subsets of a batch, and change only their images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -50,6 +50,18 @@ def scatter_rows(images: Tensor, rows: Tensor, *changed: Tensor) -> Tensor:
     copy[:-1] = images
     _as_int64(copy).index_copy_(0, rows, _as_int64(torch.cat(changed)))
     return copy[:-1]
+
+
+def apply_to_subsets(
+    images: Tensor, rows: Tensor, sizes: list[int], operations: Sequence[Callable[..., Tensor]], *arguments: Tensor
+) -> Tensor:
+    """Return a copy of `images` with operation k applied to subset k of `draw_subsets`.
+
+    arguments: [len(rows)] each, one value per slot, passed on after the images.
+    """
+    subsets = zip(*(slots.split(sizes) for slots in (gather_rows(images, rows), *arguments)), strict=True)
+    changed = [operation(*subset) for operation, subset in zip(operations, subsets, strict=True)]
+    return scatter_rows(images, rows, *changed)
 
 
 def _as_int64(images: Tensor) -> Tensor:

@@ -31,12 +31,8 @@ TONES = {
 # name -> operation(images, magnitude with a random sign, interpolation, fill)
 WARPS = {
     "Rotate": lambda images, signed, *args: geometric.rotate(images, 4.5 * signed, *args),
-    "ShearX": lambda images, signed, *args: geometric.slide_x(
-        images, geometric.shear(0.033 * signed, images.shape[2]), *args
-    ),
-    "ShearY": lambda images, signed, *args: geometric.slide_y(
-        images, geometric.shear(0.033 * signed, images.shape[3]), *args
-    ),
+    "ShearX": lambda images, signed, *args: geometric.shear_x(images, 0.033 * signed, *args),
+    "ShearY": lambda images, signed, *args: geometric.shear_y(images, 0.033 * signed, *args),
     "TranslateX": lambda images, signed, *args: geometric.slide_x(images, _distance(signed), *args),
     "TranslateY": lambda images, signed, *args: geometric.slide_y(images, _distance(signed), *args),
 }
