@@ -3,6 +3,7 @@
 `python tests/training/test_golden_curves.py [RECIPE ...]` writes tests/golden/loss_curves.json again.
 """
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -66,19 +67,27 @@ class Recorder(pl.Callback):
             self.weight_norm = squares.sqrt().item()
 
 
-def eigh_with_fixed_signs(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return eigenvectors on one side of a fixed plane: LAPACK's signs, which a whitening stem keeps, vary by CPU."""
-    values, vectors = EIGH(matrix)
-    return values, vectors * (torch.arange(1.0, len(vectors) + 1).cos() @ vectors).sign()
+@contextlib.contextmanager
+def same_whitening_on_every_cpu():
+    """Compute whitening filters in float64 and fix their signs: float32 loses the smallest eigenvalues."""
+    cov, eigh = torch.cov, torch.linalg.eigh
 
+    def eigh_with_fixed_signs(matrix):
+        values, vectors = eigh(matrix)
+        normal = (2 * torch.arange(1, len(vectors) + 1).double()).cos()  # no eigenvector is near its plane
+        return values, vectors * (normal @ vectors).sign()
 
-EIGH = torch.linalg.eigh
+    with (
+        mock.patch.object(torch, "cov", lambda patches: cov(patches.double())),
+        mock.patch.object(torch.linalg, "eigh", eigh_with_fixed_signs),
+    ):
+        yield
 
 
 def curve(recipe: str, *overrides: str, steps: int = STEPS) -> dict:
     """Train `steps` of the STEPS that are planned; return the curve as the golden file holds it."""
     settings = f"recipe={recipe} {RECIPES[recipe]} {SETTINGS} budget={STEPS}steps".split()
-    with restored_process_state(), mock.patch.object(torch.linalg, "eigh", eigh_with_fixed_signs):
+    with restored_process_state(), same_whitening_on_every_cpu():
         quiet_lightning()
         config = hardware.resolve_auto(compose([*settings, *overrides]))
         parts, recorder = build(config), Recorder()
