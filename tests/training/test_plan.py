@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from minuteloop.schema import Recipe, parse_budget
 from minuteloop.training.plan import auto_strength, make_plan
+from minuteloop.validation import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,8 @@ def test_auto_strength_never_falls_and_is_a_multiple_of_a_twentieth(one, other):
     low, high = sorted((one, other))
     assert 0 <= auto_strength(low) <= auto_strength(high) <= 1
     assert auto_strength(low) * 20 == pytest.approx(round(auto_strength(low) * 20))
+
+
+def test_a_time_budget_without_a_rate_is_an_error():
+    with pytest.raises(ConfigError, match="budget=60s: needs a measured rate"):
+        plan("60s")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from minuteloop.schema import Recipe, parse_budget
+from minuteloop.validation import ConfigError
 
 STRENGTH_RAMP = (30.0, 300.0)  # epochs at which strength=auto leaves 0 and reaches 1
 
@@ -35,8 +36,13 @@ def make_plan(
 
     `auto_lr(batch_size, epochs)` is the optimizer's rule for the peak learning rate; `steps_per_second` is needed for a
     budget of time only.
+
+    Raises:
+        ConfigError: for a budget of time without a rate.
     """
     amount, unit = parse_budget(budget)
+    if unit == "s" and not steps_per_second:
+        raise ConfigError(f"budget={budget}: needs a measured rate; outside of a run use epochs or steps, such as 2ep")
     steps_per_epoch = max(train_images // recipe.batch_size, 1)
     per_unit = {"s": steps_per_second, "ep": steps_per_epoch, "steps": 1}[unit]
     steps = max(round(amount * per_unit), 1)
