@@ -26,15 +26,15 @@ from minuteloop.records import environment
 
 NET = ["arch=resnet18", "size.width=0.25", "size.depth=1"]  # ResNet-18, a quarter as wide
 BENCHES = {  # name of a function (config, args) -> rows: its module, and its default overrides
-    "overhead": ("bench_step", [*NET, "recipe.batch_size=256", "data=sample"]),
-    "step": ("bench_step", [*NET, "recipe=deit", "recipe.strength=1", "data=cifar10"]),
-    "augment": ("bench_augment", ["data=sample"]),
-    "pipeline": ("bench_pipeline", ["data=sample"]),
-    "archs": ("bench_archs", ["size=pico", "data=sample", "recipe.batch_size=64"]),
-    "ingredients": ("bench_ingredients", ["arch=resnet18", "size=pico", "data=sample"]),
-    "forms": ("bench_forms", ["data=sample", "recipe.batch_size=128"]),
-    "stock": ("bench_step", ["arch=convnext", "recipe=deit", "size=pico", "data=sample"]),
-    "startup": ("bench_startup", ["arch=convnext", "recipe=deit", "data=cifar10"]),
+    "overhead": ("benches.step", [*NET, "recipe.batch_size=256", "data=sample"]),
+    "step": ("benches.step", [*NET, "recipe=deit", "recipe.strength=1", "data=cifar10"]),
+    "augment": ("benches.augment", ["data=sample"]),
+    "pipeline": ("benches.pipeline", ["data=sample"]),
+    "archs": ("benches.archs", ["size=pico", "data=sample", "recipe.batch_size=64"]),
+    "ingredients": ("benches.ingredients", ["arch=resnet18", "size=pico", "data=sample"]),
+    "forms": ("benches.forms", ["data=sample", "recipe.batch_size=128"]),
+    "stock": ("benches.step", ["arch=convnext", "recipe=deit", "size=pico", "data=sample"]),
+    "startup": ("benches.startup", ["arch=convnext", "recipe=deit", "data=cifar10"]),
 }
 
 

@@ -11,8 +11,8 @@ import json
 from types import SimpleNamespace
 
 import torch
-from bare_loop import BareLoop, training_loader
-from bench_rounds import now
+from benches.bare_loop import BareLoop, training_loader
+from benches.rounds import now
 
 from minuteloop import hardware
 from minuteloop.config.compose import CONF, compose

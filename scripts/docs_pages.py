@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ladder_figure import ladder_svg
-from markdown_table import replace_between
-from measured_page import results_page
-from net_costs import ladder
-from reference_pages import architectures_page, config_page, ingredients_page, recipes_page, steps_page, tokens_table
-from results_table import results_table
+from pages.ladder_figure import ladder_svg
+from pages.markdown_table import replace_between
+from pages.measured import results_page
+from pages.net_costs import ladder
+from pages.reference import architectures_page, config_page, ingredients_page, recipes_page, steps_page, tokens_table
+from pages.results_table import results_table
 
 ROOT = Path(__file__).parents[1]
 RECIPES = ROOT / "recipes"

@@ -56,6 +56,7 @@ def test_runs_of_the_same_second_have_different_folders():
     assert len(folders) == 3
 
 
+@pytest.mark.exhaustive
 def test_steps_that_add_keys_and_ingredients_that_remove_some_train_from_the_command_line(tmp_path):
     """Hydra's command line sets struct mode on the config, its compose does not."""
     overrides = ["arch=resnet", "modernization=[fused_early]", "recipe=deit", "ingredient=[sgd]"]

@@ -67,7 +67,7 @@ PARTS = {
     "recipe.optimizer.betas=[0.9]": ["recipe.optimizer", "betas=[0.9]"],
     "arch.block={bias: often}": ["arch.block.bias=often: must be true or false"],
     "arch.block.kernel=[3,-1]": ["arch.block.kernel=-1: must be an integer in [0, 63]"],
-    "arch.block.kernel=[3,0]": ["arch.block.kernel=0", "only attention"],
+    "arch.block.kernel=[3,0]": ["arch.block.kernel=0", "must be >= 1", "global attention"],
     "arch.stem.kind=convv3:w norm": ["convv", "Did you mean conv?"],
     "arch.stages.depths=[3,4]": ["depths", "4 stages"],
     "+lerning_rate=3": ["+lerning_rate=3: unknown key", "recipe"],

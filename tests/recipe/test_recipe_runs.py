@@ -27,7 +27,7 @@ def test_every_recipe_trains_at_full_strength(file, tmp_path):
 
 def test_a_progressive_run_trains_on_growing_images_and_rates(tmp_path, monkeypatch):
     inputs, rates = [], []
-    original_enter, original_set_drop_path = Net._enter, Net.set_drop_path
+    original_enter, original_set_drop_path = Net._forward_stem, Net.set_drop_path
 
     def enter(net, x):
         if net.training and x.device.type == "cpu":
@@ -38,7 +38,7 @@ def test_a_progressive_run_trains_on_growing_images_and_rates(tmp_path, monkeypa
         rates.append(rate)
         return original_set_drop_path(net, rate)
 
-    monkeypatch.setattr(Net, "_enter", enter)
+    monkeypatch.setattr(Net, "_forward_stem", enter)
     monkeypatch.setattr(Net, "set_drop_path", set_drop_path)
     overrides = ["arch=resnet18", "recipe=effnetv2_progressive", "size=nano", "recipe.strength=1", "budget=8steps"]
     minuteloop.run([*overrides, *QUICK, f"hydra.run.dir={tmp_path / 'run'}"])

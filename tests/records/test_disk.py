@@ -83,6 +83,7 @@ def test_checkpoint_that_cannot_be_written_costs_a_warning_only(cwd, monkeypatch
     assert (cwd / "mine/log.txt").read_text().count("training continues without a new checkpoint") == 1
 
 
+@pytest.mark.exhaustive
 def test_full_disk_on_the_command_line_is_one_line_and_exit_code_1(tmp_path):
     limit = 50_000  # bytes per file; the weights take more
     done = subprocess.run(

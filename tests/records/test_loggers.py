@@ -95,6 +95,7 @@ def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd
     assert "warning: W&B" not in log_of(cwd) and "wandb: " not in capfd.readouterr().err
 
 
+@pytest.mark.exhaustive
 def test_runs_of_one_process_are_separate_and_leave_the_users_own_open(cwd):
     import wandb
 

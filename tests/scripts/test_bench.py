@@ -3,12 +3,12 @@
 import shutil
 from argparse import Namespace
 
-import bench_archs
-import bench_forms
-import bench_ingredients
-import bench_step
 import pytest
 import torch
+from benches import archs as bench_archs
+from benches import forms as bench_forms
+from benches import ingredients as bench_ingredients
+from benches import step as bench_step
 
 from minuteloop import compose, hardware
 from minuteloop.nets import cpu_kernels

@@ -1,4 +1,4 @@
-"""bench_loaders.py: the peers' data paths deliver what the recipe lists."""
+"""benches/loaders.py: the peers' data paths deliver what the recipe lists."""
 
 import random
 
@@ -11,7 +11,7 @@ from minuteloop.data.cifar import load
 from minuteloop.validation import ConfigError
 
 pytest.importorskip("torchvision")
-bench_loaders = pytest.importorskip("bench_loaders")
+bench_loaders = pytest.importorskip("benches.loaders")
 
 
 def peers(*overrides):

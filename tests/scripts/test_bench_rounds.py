@@ -2,8 +2,8 @@
 
 import itertools
 
-import bench_rounds
 import pytest
+from benches import rounds as bench_rounds
 
 
 def test_arms_alternate_and_each_goes_first_equally_often():

@@ -1,11 +1,11 @@
-"""bench_startup.py: every moment up to the first step is attributed to one item."""
+"""benches/startup.py: every moment up to the first step is attributed to one item."""
 
 import importlib
 import time
 from argparse import Namespace
 
-import bench_startup
 import pytest
+from benches import startup as bench_startup
 
 TINY = ["arch=resnet18", "size.width=0.125", "size.depth=0.1", "data=sample", "recipe.batch_size=16", "threads=1"]
 WANDB = {"import wandb", "wandb init"}

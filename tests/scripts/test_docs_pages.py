@@ -7,10 +7,10 @@ import docs_pages
 import pytest
 import yaml
 from documentation import PAGES, README, ROOT, TEXT
-from ladder_figure import label
-from markdown_table import replace_between
-from net_costs import ladder, resolve, roadmap
-from results_table import HEADER, results_table
+from pages.ladder_figure import label
+from pages.markdown_table import replace_between
+from pages.net_costs import ladder, resolve, roadmap
+from pages.results_table import HEADER, results_table
 
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient

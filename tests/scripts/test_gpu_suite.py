@@ -15,6 +15,7 @@ def suite(*words: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, str(SCRIPTS / "gpu_suite.py"), *words], capture_output=True, text=True)
 
 
+@pytest.mark.exhaustive
 def test_a_run_and_the_bare_loop_are_measured_once(tmp_path):
     first = suite(str(tmp_path), "--tiny", "--only", "airbench")
     assert first.returncode == 0, first.stdout + (tmp_path / "airbench-0.out").read_text()

@@ -106,6 +106,7 @@ def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
     assert "test" not in (other / "table.md").read_text()
 
 
+@pytest.mark.exhaustive
 def test_cells_that_raise_or_are_killed_do_not_stop_the_others(tmp_path, deadly_folder):
     done = sweep(
         tmp_path,
@@ -127,6 +128,7 @@ def test_cells_that_raise_or_are_killed_do_not_stop_the_others(tmp_path, deadly_
     assert "deadly.py" in log.read_text(), "the traceback of what failed is in the cell's log"
 
 
+@pytest.mark.exhaustive
 def test_joblib_runs_cells_in_parallel_and_divides_the_cores(tmp_path, deadly_folder, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     monkeypatch.delenv("OMP_NUM_THREADS")
@@ -177,6 +179,7 @@ def test_ctrl_c_stops_the_sweep_after_the_running_cell_has_saved(tmp_path, launc
     assert not list(tmp_path.glob("runs/*/stop")) and len(list(tmp_path.glob("runs/*/*/log.txt"))) == 1
 
 
+@pytest.mark.exhaustive
 def test_killed_sweep_ends_its_cell_and_is_restarted_by_the_same_command(tmp_path):
     sizes = "recipe.batch_size=64,32"
     command = [*TRAIN, "-m", *QUICK, sizes, "budget=8ep"]

@@ -30,6 +30,7 @@ def run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.exhaustive
 def test_script_draws_filters_and_feature_maps_into_the_run(run):
     command = [sys.executable, str(ROOT / "scripts/features.py"), str(run), "--images", "3", "999"]
     paths = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

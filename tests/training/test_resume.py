@@ -31,6 +31,7 @@ def test_command_line_resumes_in_the_old_folder_and_leaves_no_new_one(cwd, refer
     assert_same_run(folder, reference.folder)
 
 
+@pytest.mark.exhaustive
 def test_multirun_resumes_its_unfinished_cells(cwd, reference, monkeypatch):
     stop(monkeypatch, "hydra.run.dir=runs/first/cell-0")
     train("-m", *OPTIONS, "resume=true")

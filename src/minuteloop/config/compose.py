@@ -23,8 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from minuteloop.config.composed_files import Files, replace_slots
 from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
-from minuteloop.config.steps import check_steps, replaced_steps
 from minuteloop.schema import TRAIN_IMAGES, Config
 from minuteloop.validation import ConfigError, check
 

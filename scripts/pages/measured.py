@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from markdown_table import markdown_table
+from pages.markdown_table import markdown_table
 
 from minuteloop.config.compose import compose
 

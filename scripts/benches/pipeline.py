@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from bench_augment import speed_rows
-from bench_rounds import now
+from benches.augment import speed_rows
+from benches.rounds import now
 
 from minuteloop.config import instantiate
 from minuteloop.config.compose import compose
@@ -72,7 +72,7 @@ def _peers(
     recipe: str, dataset: Images, images: np.ndarray, labels: np.ndarray, device: str, workers: int
 ) -> dict[str, Callable[[], float]]:
     """Return name -> a function that measures images/s of Pillow transforms in worker processes."""
-    from bench_loaders import PillowDataset, timm_rand_augment
+    from benches.loaders import PillowDataset, timm_rand_augment
     from timm.data.mixup import Mixup
     from torch.utils.data import DataLoader
     from torchvision.transforms import InterpolationMode, autoaugment, v2

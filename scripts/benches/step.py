@@ -10,8 +10,8 @@ from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
-from bare_loop import BareLoop, training_loader
-from bench_rounds import alternate, now, spread, times
+from benches.bare_loop import BareLoop, training_loader
+from benches.rounds import alternate, now, spread, times
 from torch import nn
 
 from minuteloop.nets import cpu_kernels
@@ -173,7 +173,7 @@ def step(config: Config, args: Namespace) -> Iterator[dict]:
         ConfigError: if a peer is not installed.
     """
     try:
-        from bench_loaders import Loaders
+        from benches.loaders import Loaders
     except ImportError as error:
         raise ConfigError(f"bench step needs {error.name}: pip install torchvision timm") from error
 

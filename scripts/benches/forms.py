@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 
 import torch
-from bench_rounds import alternate, now, spread
+from benches.rounds import alternate, now, spread
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -6,7 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
-from markdown_table import markdown_table
+from pages.markdown_table import markdown_table
 
 HEADER = (
     *("run", "test accuracy", "with TTA", "n", "steps", "epochs", "strength", "training", "images/s"),

@@ -38,7 +38,7 @@ ITEMS = ["interpreter", "compose and check", *IMPORTS, "data", "net", "wandb ini
 
 def startup(config, args: Namespace) -> Iterator[dict]:
     """Yield a row for logger=none and logger=wandb: seconds to the end of the first step, in total and by item."""
-    from bench_rounds import alternate, spread
+    from benches.rounds import alternate, spread
 
     overrides = [override for override in args.overrides if not override.startswith("logger=")]
     arms = {f"logger={name}": functools.partial(measure, [*overrides, f"logger={name}"]) for name in ("none", "wandb")}

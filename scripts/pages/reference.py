@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
-from markdown_table import markdown_table
-from measured_page import ingredient_costs
-from net_costs import IMAGENET, ladder, net_cost, roadmap
+from pages.markdown_table import markdown_table
+from pages.measured import ingredient_costs
+from pages.net_costs import IMAGENET, ladder, net_cost, roadmap
 
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient, ingredient_nodes

@@ -8,7 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
-from bench_rounds import alternate, seconds_per_call, spread
+from benches.rounds import alternate, seconds_per_call, spread
 
 from minuteloop.config import instantiate
 from minuteloop.config.compose import CONF, IMAGE_SIZE, compose

@@ -4,7 +4,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from functools import partial
 
-from bench_rounds import alternate, spread
+from benches.rounds import alternate, spread
 
 from minuteloop.config.compose import CONF, IMAGE_SIZE, compose
 from minuteloop.nets.flops import count

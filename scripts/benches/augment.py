@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from bench_rounds import alternate, seconds_per_call, spread, times
+from benches.rounds import alternate, seconds_per_call, spread, times
 from PIL import Image
 
 from minuteloop.data.cifar import load
@@ -35,7 +35,7 @@ def augment(config: Config, args: Namespace) -> Iterator[dict]:
 
 def _policies(images: torch.Tensor, device: str) -> dict[str, dict[str, Callable[[], float]]]:
     """Return policy -> library -> a function that measures images/s; ours first."""
-    from bench_loaders import timm_rand_augment
+    from benches.loaders import timm_rand_augment
     from kornia.augmentation.auto import RandAugment as KorniaRandAugment
     from torchvision.transforms import autoaugment, v2
 
