@@ -118,7 +118,8 @@ def test_failed_run_ends_its_wandb_run_with_exit_code_1(cwd, monkeypatch):
     assert wandb_records(cwd / "mine")["exit"][0]["exit_code"] == 1
 
 
-@pytest.mark.parametrize("sent", ["SIGKILL", pytest.param("SIGSTOP", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("sent", ["SIGKILL", "SIGSTOP"])
 def test_service_that_dies_or_hangs_costs_a_warning_and_bounded_time(cwd, sent):
     """W&B's process is killed or stopped while a run trains in another process."""
     code = f"""if True:

@@ -19,12 +19,13 @@ from minuteloop.config.reference import GROUPS, config_keys, group_options, ingr
 # --- generated parts --------------------------------------------------------------------------------------------
 
 SLOW = pytest.mark.exhaustive
+COSTLY = ("docs/architectures.md", "docs/steps.md", "docs/recipes.md")  # build every net or config
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=SLOW if "architectures" in name else ())
+        pytest.param(name, marks=SLOW if name in COSTLY else ())
         for name in docs_pages.PAGES
         if ".svg" not in name
     ],
