@@ -214,11 +214,13 @@ def test_resume_is_bit_exact_after_sigkill_inside_a_checkpoint(tmp_path, referen
     assert_same_run(tmp_path / "mine", reference.folder)
 
 
-@pytest.mark.parametrize(
-    "ingredient", ["lookahead", "progressive", pytest.param("freeze", marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.parametrize("ingredient", ["lookahead", "progressive"])
 def test_resume_is_bit_exact_after_sigkill_with(tmp_path, ingredient):
-    """The kill comes between two updates of lookahead, and in the second phase of a progressive recipe."""
+    """The kill comes between two updates of lookahead, and in the second phase of a progressive recipe.
+
+    fp32, because in bf16 oneDNN leaves a part of the weight gradient of a 3x3 convolution with stride 2 on a 1x1
+    feature map uninitialized (torch 2.15), which 16-pixel images give this net.
+    """
     options = [*OPTIONS, "budget=30steps", f"ingredient=[{ingredient}]", "precision=fp32"]
     minuteloop.run([*options, f"hydra.run.dir={tmp_path}/reference"])
     kill_in_checkpoint(options, tmp_path / "mine", "replace", 13)
