@@ -100,7 +100,7 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
 
 
 def _with_data_root(config: Config) -> Config:
-    """Return the config with the folder that the data is in, so that the record says where it was."""
+    """Return the config with the folder that the data is in, so that the record names it."""
     root = str(resolve_root(config.data.root).resolve())
     return config if config.data.name == "sample" else replace(config, data=replace(config.data, root=root))
 
