@@ -24,11 +24,7 @@ COSTLY = ("docs/architectures.md", "docs/steps.md", "docs/recipes.md")  # build 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=SLOW if name in COSTLY else ())
-        for name in docs_pages.PAGES
-        if ".svg" not in name
-    ],
+    [pytest.param(name, marks=SLOW if name in COSTLY else ()) for name in docs_pages.PAGES if ".svg" not in name],
 )
 def test_generated_page_is_current(name):
     assert (ROOT / name).read_text() == docs_pages.PAGES[name](), "run python scripts/docs_pages.py"

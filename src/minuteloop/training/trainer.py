@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.profilers import PassThroughProfiler
 
 from minuteloop.schema import Config
 from minuteloop.validation import ConfigError, did_you_mean
@@ -20,6 +22,16 @@ def check_trainer_arguments(arguments: dict[str, Any]) -> None:
         if name not in allowed:
             message = f"trainer.{name}={value}: must be an argument of Lightning's Trainer"
             raise ConfigError(f"{message}{did_you_mean(name, allowed)}")
+
+
+class NoProfiler(PassThroughProfiler):
+    """Measures nothing, as Lightning's default does, which takes some 40 generators and 0.15 ms of a step."""
+
+    NOTHING = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> contextlib.AbstractContextManager:
+        """Return a context in which nothing happens."""
+        return self.NOTHING
 
 
 def make_trainer(config: Config, **kwargs) -> pl.Trainer:
@@ -36,7 +48,7 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         **kwargs,
-        **config.trainer,
+        **{"profiler": NoProfiler(), **config.trainer},
     )
 
 
