@@ -101,7 +101,7 @@ def _print_help(arguments: list[str], program: str) -> None:
     parser.add_argument("-cn", "--config-name", default="config")
     parser.add_argument("-cd", "--config-dir", default="")
     options, rest = parser.parse_known_args(arguments)
-    is_sweep = {"-m", "--multirun"} & set(rest)  # of which help could show only one combination
+    is_sweep = {"-m", "--multirun"} & set(rest)  # help shows one config, not many
     overrides = [word for word in rest if word.startswith("~") or "=" in word] if not is_sweep else []
     with exit_on_user_error(CONF, overrides):
         config = compose(overrides, options.config_name, options.config_dir)

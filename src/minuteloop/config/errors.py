@@ -73,7 +73,7 @@ def exit_with_error(error: Exception, conf: Path, overrides=(), prefix: str = ""
 def one_line(error: BaseException, conf: Path, overrides: list[str] | tuple[str, ...] = ()) -> str:
     """Return what is wrong, in which key or file, and the closest valid choice: a file of `conf`, or a key."""
     is_ours = isinstance(error, ConfigError | OSError | FloatingPointError)
-    if is_ours and not isinstance(error, HydraException):  # some of which are OSErrors
+    if is_ours and not isinstance(error, HydraException):  # Hydra has OSErrors of its own
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_file(error, conf)

@@ -17,7 +17,7 @@ def draw_subsets(n: int, unit: float, weights: Sequence[int], device: torch.devi
     How it works, for n = 7 and weights [1]:
 
     - unit = 0.25: on average 1.75 images are drawn. Draw 2 slots, from 2 / 0.25 = 8 candidates: the 7 images, and one
-      blank that stands for no image. Each image gets a slot with probability 2 / 8 = 0.25.
+      blank that is no image. Each image gets a slot with probability 2 / 8 = 0.25.
     - unit = 0.4: 3 slots from 3 / 0.4 = 7.5 candidates. Use 7 candidates with probability p, else 8. Each image
       needs p * 3 / 7 + (1 - p) * 3 / 8 = 0.4, so p = 7 * (8 / 7.5 - 1) = 0.47.
 
