@@ -209,4 +209,4 @@ def test_wheel_carries_configs_and_named_runs(tmp_path):
     assert done.stdout.strip() == f"{package / 'conf'} {package / 'recipes'} convnext 0", done.stderr
     command = [sys.executable, "-m", "minuteloop", "train", "--help", "-cd", "recipes", "-cn", "convnext_cpu_minute"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
-    assert done.returncode == 0 and "  data.holdout=0\n" in done.stdout, done.stderr
+    assert done.returncode == 0 and "  data.holdout=0 " in done.stdout, done.stderr
