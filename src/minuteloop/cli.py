@@ -97,12 +97,14 @@ def _with_package_recipes(arguments: list[str]) -> list[str]:
 
 
 def _print_help(arguments: list[str], program: str) -> None:
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-cn", "--config-name", default="config")
     parser.add_argument("-cd", "--config-dir", default="")
     options, rest = parser.parse_known_args(arguments)
     is_sweep = {"-m", "--multirun"} & set(rest)  # help shows one config, not many
-    overrides = [word for word in rest if word.startswith("~") or "=" in word] if not is_sweep else []
+    overrides = (
+        [word for word in rest if word.startswith("~") or ("=" in word and word[0] != "-")] if not is_sweep else []
+    )
     with exit_on_user_error(CONF, overrides):
         config = compose(overrides, options.config_name, options.config_dir)
     print(reference.help_text(config, CONF, RECIPES, program))
@@ -115,7 +117,10 @@ def _job(cfg: DictConfig) -> float | None:
     from minuteloop.training.run import train
 
     with exit_on_user_error(CONF, sys.argv[1:]):  # Hydra would print the overrides too
-        record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
+        try:
+            record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
+        except BrokenPipeError:  # of something in the run; log messages survive a closed pipe
+            sys.exit(1)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     return record["metrics"].get("val/acc")
@@ -209,6 +214,7 @@ def _quiet_pipe() -> Iterator[None]:
         pass
     finally:
         try:
-            sys.stdout.flush()
-        except BrokenPipeError:
+            if sys.stdout is not None:  # None: closed before the start
+                sys.stdout.flush()
+        except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

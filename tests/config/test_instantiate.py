@@ -27,3 +27,19 @@ def test_value_of_a_wrong_type_is_rejected_with_the_fields_rule():
     node = {"_target_": "minuteloop.recipe.augment.mixup.Mixup", "alpha": "abc"}
     with pytest.raises(ConfigError, match=r"^recipe\.batch\.mixup\.alpha=abc: must be a number in \[1e-06, 100\]$"):
         ingredient(node, "recipe.batch.mixup")
+
+
+@dataclasses.dataclass
+class Nested:
+    levels: dict[str, int]
+    required: int
+
+
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [({"levels": {"low": 1}}, "required"), ({"levels": {"low": "many"}, "required": 1}, "levels")],
+)
+def test_missing_field_and_wrong_value_inside_one_are_config_errors(monkeypatch, fields, where):
+    monkeypatch.setattr("minuteloop.config.instantiate._import", lambda target, key: Nested)
+    with pytest.raises(ConfigError, match=rf"recipe\.callbacks\.mine\.{where}"):
+        ingredient({"_target_": "mine.Nested", **fields}, "recipe.callbacks.mine")

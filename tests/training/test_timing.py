@@ -57,9 +57,15 @@ def test_rate_of_slow_steps_needs_three_steps_only(fake_time):
 
 
 def test_rate_that_runs_out_of_patience_while_counting_stops(fake_time):
-    rate = Rate(seconds=100.0, patience=4.5)
-    assert run_steps(rate, fake_time, [1.0] * 100) == 6
-    assert rate.is_slow and rate.counted == 3 and rate.steps_per_second == pytest.approx(1.0)
+    rate = Rate(seconds=100.0, patience=3.5)
+    assert run_steps(rate, fake_time, [1.0] * 100) == 5
+    assert rate.is_slow and rate.counted == 2 and rate.steps_per_second == pytest.approx(1.0)
+
+
+def test_rate_of_fast_steps_is_measured_for_its_seconds_however_short_the_patience(fake_time):
+    rate = Rate(seconds=1.0, patience=0.5)
+    assert run_steps(rate, fake_time, [0.125] * 100) == timing.WARMUP_STEPS + 8
+    assert rate.counted == 8 and not rate.is_slow
 
 
 def test_training_seconds_leave_out_evaluation(fake_time):

@@ -46,7 +46,7 @@ TRAINER_SET_BY_RUN = {
     "limit_val_batches": "data.holdout",
     "logger": "logger",
     "callbacks": "recipe.callbacks",
-    **dict.fromkeys(("plugins", "num_sanity_val_steps", "enable_checkpointing"), None),
+    **dict.fromkeys(("plugins", "num_sanity_val_steps", "enable_checkpointing", "fast_dev_run"), None),
     **dict.fromkeys(("enable_progress_bar", "enable_model_summary"), None),
 }
 

@@ -67,7 +67,7 @@ def exit_with_error(error: Exception, conf: Path, overrides=(), prefix: str = ""
     """Print a user error in one line; exit with code 1 for a run that failed, with 2 for a wrong command."""
     print(f"error: {prefix}{one_line(error, conf, overrides)}", file=sys.stderr)
     run_failed = isinstance(error, FloatingPointError | OSError) and not isinstance(error, HydraException)
-    sys.exit(1 if run_failed else 2)
+    sys.exit(getattr(error, "exit_code", 1 if run_failed else 2))
 
 
 def one_line(error: BaseException, conf: Path, overrides: list[str] | tuple[str, ...] = ()) -> str:

@@ -51,6 +51,8 @@ def ingredient(node: Any, where: str) -> Any:
         instance = OmegaConf.to_object(OmegaConf.merge(schema, values))
     except OmegaConfBaseException as error:
         key = error.full_key.partition("[")[0]
+        if key not in values:  # a required field, or one inside a nested value
+            raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
         reason = rule_of(cls, key) or error.msg.splitlines()[0]
         raise ConfigError(f"{where}.{key}={spell(values[key])}: {reason}") from error
     except ConfigError as error:

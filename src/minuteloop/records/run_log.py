@@ -61,9 +61,9 @@ def logging_to(path: Path | None = None) -> Iterator[None]:
     if path:
         handlers.append(_File(path))
         handlers[-1].setFormatter(_Timed())
-    level, propagate = log.level, log.propagate
+    level, propagate, disabled = log.level, log.propagate, log.disabled
     log.setLevel(logging.INFO)
-    log.propagate = False
+    log.propagate = log.disabled = False  # some of Hydra's logging presets disable every logger
     for handler in handlers:
         log.addHandler(handler)
     try:
@@ -72,4 +72,4 @@ def logging_to(path: Path | None = None) -> Iterator[None]:
         for handler in handlers:
             log.removeHandler(handler)
         log.setLevel(level)
-        log.propagate = propagate
+        log.propagate, log.disabled = propagate, disabled

@@ -41,6 +41,8 @@ log = logging.getLogger("minuteloop")
 class CellFailed(HydraException):
     """A cell did not finish; raised for a sweeper that learns from its trials."""
 
+    exit_code = 1  # of the command
+
 
 class Sweep(Callback):
     """Checks all cells before anything is written; on Ctrl-C asks running cells to finish gracefully."""
@@ -80,7 +82,8 @@ def _request_stop(*_: Any) -> None:
         raise KeyboardInterrupt
     (Sweep.folder / STOP).touch()
     signal.signal(signal.SIGINT, _stop_immediately)
-    log.info("stopping the sweep after the running cells have saved; press Ctrl-C again to stop immediately")
+    with logging_to():
+        log.info("stopping the sweep after the running cells have saved; press Ctrl-C again to stop immediately")
 
 
 def _stop_immediately(*_: Any) -> None:
@@ -171,5 +174,6 @@ def end() -> int:
         return 1
     text = sweep_table(cells, folder)
     (folder / "table.md").write_text(text)
-    log.info(text)
+    with logging_to():
+        log.info(text)
     return 130 if stopped else int(any(cell.failure() for cell in cells))

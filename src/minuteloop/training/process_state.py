@@ -21,8 +21,10 @@ def restored_process_state() -> Iterator[None]:
     lightning = logging.getLogger("pytorch_lightning")
     level, threads = lightning.level, torch.get_num_threads()
     variables = {name: os.environ.get(name) for name in SEED_VARIABLES}
+    # reading the state of a device that is not in use would initialize it
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    with warnings.catch_warnings(), torch.random.fork_rng(enabled=torch.cuda.is_available()):
+    with warnings.catch_warnings(), torch.random.fork_rng(devices):
         try:
             yield
         finally:

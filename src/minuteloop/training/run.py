@@ -101,8 +101,9 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
 
 def _with_data_root(config: Config) -> Config:
     """Return the config with the folder that the data is in, so that the record names it."""
-    root = str(resolve_root(config.data.root).resolve())
-    return config if config.data.name == "sample" else replace(config, data=replace(config.data, root=root))
+    if config.data.name == "sample":
+        return config
+    return replace(config, data=replace(config.data, root=str(resolve_root(config.data.root).resolve())))
 
 
 def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Interrupt) -> None:

@@ -69,8 +69,8 @@ class Clock(pl.Callback):
 class Rate(pl.Callback):
     """Measures the steady rate of steps for `seconds` seconds, then stops the trainer.
 
-    WARMUP_STEPS steps are left out and at least COUNTED_STEPS counted. Where steps are so slow that `patience` seconds
-    have passed since the first one ended, one step of each is enough.
+    WARMUP_STEPS steps are left out and at least COUNTED_STEPS counted. Where `patience` seconds after the
+    first step these are not done, one step of each is enough.
     """
 
     def __init__(self, seconds: float, patience: float = float("inf")) -> None:
@@ -92,13 +92,14 @@ class Rate(pl.Callback):
         now = time.perf_counter()
         if self.steps == 1:
             self.first_end = now
-        self.is_slow = now - self.first_end > self.patience
+        is_late = now - self.first_end > self.patience
         if self.start is None:
-            if self.steps == WARMUP_STEPS or self.is_slow:
+            if self.steps == WARMUP_STEPS or is_late:
                 self.start, self.warmup = now, self.steps
             return
         self.end, self.counted = now, self.steps - self.warmup
         is_measured = self.counted >= COUNTED_STEPS and self.end - self.start >= self.limit
+        self.is_slow = is_late and self.counted < COUNTED_STEPS
         trainer.should_stop = is_measured or self.is_slow
 
     @property

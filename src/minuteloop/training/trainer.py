@@ -36,6 +36,8 @@ class NoProfiler(PassThroughProfiler):
 
 def make_trainer(config: Config, **kwargs) -> pl.Trainer:
     """Return the trainer of a run, with the user's `trainer.*`."""
+    if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
+        logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     return pl.Trainer(
         accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
         devices=1,
@@ -55,5 +57,6 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
 def quiet_lightning() -> None:
     """Silence what Lightning logs about every trainer; the run has its own log."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches|resuming from a checkpoint).*")

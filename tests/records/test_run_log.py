@@ -1,0 +1,20 @@
+"""Log messages reach the terminal and log.txt once, whatever logging presets do."""
+
+import logging
+
+from minuteloop.records.run_log import log, logging_to
+
+
+def test_messages_reach_terminal_and_file_once_even_when_nested_or_disabled(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(log, "disabled", True)  # as logging.config does with disable_existing_loggers
+    with logging_to(), logging_to(tmp_path / "log.txt"):
+        log.info("step 1")
+        log.warning("late")
+    assert capsys.readouterr().out == "step 1\nwarning: late\n"
+    assert [line.partition(" ")[2] for line in (tmp_path / "log.txt").read_text().splitlines()] == [
+        "step 1",
+        "warning: late",
+    ]
+    assert log.disabled and log.handlers == []
+    log.error("after")
+    assert capsys.readouterr().out == "" and log.level == logging.NOTSET
