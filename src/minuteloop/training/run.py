@@ -71,6 +71,7 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
 
 def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     hardware.keep_freed_memory()
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
     if record.asked.logger.name == "wandb":
         from minuteloop.records.wandb_service import start_service_early
 

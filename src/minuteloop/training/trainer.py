@@ -57,6 +57,5 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
 def quiet_lightning() -> None:
     """Silence what Lightning logs about every trainer; the run has its own log."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches|resuming from a checkpoint).*")
