@@ -42,7 +42,7 @@ def run(config: Config) -> dict:
     plan, device = parts.plan(), torch.device(config.device)
     module = parts.classifier(plan).to(device)
     loop = BareLoop(module, config.precision == "bf16", config.recipe.clip_grad)
-    callbacks = [item.callback(plan.steps) for item in parts.ingredients.callbacks if isinstance(item, Freeze)]
+    callbacks = [item.callback(plan.steps) for item in parts.ingredients.callbacks.values() if isinstance(item, Freeze)]
     progress = SimpleNamespace(global_step=0)  # the part of a Trainer that the callbacks read
     for callback in callbacks:
         callback.on_train_start(progress, module)

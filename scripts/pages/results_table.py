@@ -8,6 +8,8 @@ from pathlib import Path
 
 from pages.markdown_table import markdown_table
 
+from minuteloop.records.summary import strength_words
+
 HEADER = (
     *("run", "test accuracy", "with TTA", "n", "steps", "epochs", "strength", "training", "images/s"),
     *("params", "MACs", "hardware", "command"),
@@ -64,7 +66,7 @@ def _row(name: str, records: list[dict]) -> tuple[str, ...]:
         str(len(records)),
         f"{steps[0]:,.0f}" if steps[0] == steps[-1] else f"{steps[0]:,.0f} to {steps[-1]:,.0f}",
         f"{statistics.mean(values('plan', 'epochs')):.1f}",
-        f"{statistics.mean(values('plan', 'strength')):g}",
+        " / ".join(sorted({strength_words(record["plan"]) for record in records})),
         f"{statistics.mean(values('seconds', 'train')):.1f} s",
         f"{statistics.mean(values('cost', 'images_per_second')):,.0f}",
         f"{cost['params']:,}",

@@ -181,6 +181,10 @@ class Size:
 # --- recipe: how to train ---------------------------------------------------------------------------------------
 
 
+def _is_strength(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
 @dataclass
 class Recipe:
     """Optimizer numbers and named ingredients; an ingredient is `_target_` (a dataclass) and its fields."""
@@ -191,11 +195,16 @@ class Recipe:
     lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the optimizer's rule", allow=("auto",))
     weight_decay: float = number(0.0, 0.0, 1e6, "decoupled for AdamW, L2 for SGD; norms and biases have none")
     clip_grad: Any = number(None, 1e-9, 1e9, "largest gradient norm; null: no clipping", allow=(None,))
-    strength: Any = number(
+    paper_epochs: float = number(300.0, 1e-3, 1e6, "length of run that the recipe is for, where strength is 1", "epochs")
+    strength: Any = custom(
         "auto",
-        *(0.0, 1.0, "factor on one field of each regularizer; auto: grows with the planned epochs, 1 at 300"),
+        lambda value: all(map(_is_strength, value.values() if isinstance(value, dict) else [value])),
+        "must be auto or a number in [0, 1], or one for some ingredients as {mixup: 0.5}",
+        "factor on one field of each regularizer that you do not name; auto: by ingredient, 1 from paper_epochs on",
         allow=("auto",),
     )
+    named: list[str] = setting([], "record, not a switch: ingredients that you named, which are at full strength")
+    notes: list[str] = setting([], "record, not a switch: what cannot act on the net and is left out, or changes nothing")
     optimizer: dict[str, Any] = setting({}, "optimizer ingredient")
     schedule: dict[str, Any] = setting({}, "learning-rate schedule")
     loss: dict[str, Any] = setting({}, "loss over soft targets")

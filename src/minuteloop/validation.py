@@ -98,9 +98,9 @@ def integer(default, low: int, high: int, help: str, unit: str = "", allow=(), b
     return _numeric(default, low, high, help, unit, allow, by_stage, int, "an integer")
 
 
-def custom(default, test, rule: str, help: str) -> Any:
-    """Declare a field for whose value `test(value)` is true; `rule` is its description ('must be ...')."""
-    return _rule(default, test, rule, help, (), False)
+def custom(default, test, rule: str, help: str, allow=()) -> Any:
+    """Declare a field that holds one of `allow` or passes `test(value)`; `rule` is its description ('must be ...')."""
+    return _rule(default, test, rule, help, allow, False)
 
 
 def _numeric(default, low, high, help, unit, allow, by_stage, kinds, noun) -> Any:

@@ -31,7 +31,8 @@ MESSAGES = {
     "recipe.batch_size=many": "must be an integer >= 1",
     "recipe.lr=fast": "must be auto or a number >= 0. Did you mean auto?",
     "recipe.lr=auot": "must be auto or a number >= 0. Did you mean auto?",
-    "recipe.strength=aut": "must be auto or a number in [0, 1]. Did you mean auto?",
+    "recipe.strength=aut": "must be auto or a number in [0, 1], or one for some ingredients as {mixup: 0.5}. Did you "
+    "mean auto?",
     "recipe.batch=3": "must be a mapping",
     "recipe.optimizer=[1]": "must be a mapping",
     "threads=aujto": "must be auto or an integer in [1, 1024]. Did you mean auto?",

@@ -103,7 +103,7 @@ def test_blank_erases_one_square_of_each_image(user_folder):
     import torch
 
     recipe = minuteloop.compose(["recipe=adam_blank", "recipe.batch.blank.side=5"], config_dir="mine").recipe
-    blank = ingredients(recipe).transforms[-1]
+    blank = list(ingredients(recipe).transforms.values())[-1]
     images, _ = blank(torch.ones(40, 3, 32, 32), None)
     erased = (images == 0).all(1)
     assert (erased.flatten(1).sum(1) == 25).all()

@@ -36,7 +36,7 @@ def targets() -> torch.Tensor:
 
 
 def deit_transforms():
-    for transform in instantiate.ingredients(compose(["recipe=deit"]).recipe).transforms:
+    for transform in instantiate.ingredients(compose(["recipe=deit"]).recipe).transforms.values():
         yield pytest.param(transform, id=type(transform).__name__)
 
 

@@ -28,12 +28,12 @@ LABELS = torch.arange(64) % 10
 
 
 def make_pipeline(*transforms, steps=8, **kwargs) -> AugmentPipeline:
-    ingredients = Ingredients(None, None, None, transforms=transforms, progressive=kwargs.pop("progressive", None))
+    ingredients = Ingredients(None, None, None, dict(enumerate(transforms)), progressive=kwargs.pop("progressive", None))
     return AugmentPipeline(ingredients, mean=DATA.mean, std=DATA.std, num_classes=10, steps=steps, **kwargs)
 
 
 def deit_pipeline() -> AugmentPipeline:
-    return make_pipeline(*instantiate.ingredients(compose(["recipe=deit"]).recipe).transforms)
+    return make_pipeline(*instantiate.ingredients(compose(["recipe=deit"]).recipe).transforms.values())
 
 
 def standardized(images):

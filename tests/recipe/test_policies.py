@@ -102,11 +102,11 @@ def test_trivial_augment_draws_one_of_14_operations_evenly(monkeypatch):
 def test_strength_multiplies_the_probability():
     ingredients = instantiate.ingredients(compose(["recipe=deit"]).recipe)
     assert [type(transform).__name__ for transform in ingredients.at("pixels")] == ["Crop", "Flip", "RandAugment"]
-    assert RandAugment() in ingredients.at_strength(1.0).transforms
-    assert RandAugment(prob=0.25) in ingredients.at_strength(0.5).transforms
+    assert RandAugment() in ingredients.at_strength(1.0).transforms.values()
+    assert RandAugment(prob=0.25) in ingredients.at_strength(0.5).transforms.values()
     trivial = instantiate.ingredients(compose(["recipe=plain", "ingredient=[trivial_augment]"]).recipe)
-    assert TrivialAugment(prob=0.5) in trivial.at_strength(0.5).transforms
-    assert TrivialAugment() not in trivial.at_strength(0.0).transforms
+    assert TrivialAugment(prob=0.5) in trivial.at_strength(0.5).transforms.values()
+    assert TrivialAugment() not in trivial.at_strength(0.0).transforms.values()
 
 
 @pytest.mark.parametrize("policy", [RandAugment(), RandAugment(prob=1.0, num_ops=3), TrivialAugment()])

@@ -22,7 +22,7 @@ def test_every_recipe_trains_at_full_strength(file, tmp_path):
     overrides = [f"arch={arch}", f"recipe={file.stem}", "size=nano", "recipe.strength=1", "recipe.batch_size=60"]
     record = minuteloop.run([*overrides, *QUICK, "budget=8steps", f"hydra.run.dir={tmp_path / 'run'}"])
     assert record["status"] == "finished" and record["plan"]["steps"] == 8
-    assert math.isfinite(record["metrics"]["test/loss"]) and record["plan"]["strength"] == 1
+    assert math.isfinite(record["metrics"]["test/loss"]) and set(record["plan"]["strength"].values()) <= {1.0}
 
 
 def test_a_progressive_run_trains_on_growing_images_and_rates(tmp_path, monkeypatch):
@@ -83,10 +83,10 @@ def test_a_net_that_cannot_run_small_images_is_rejected_before_training(tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arch=vgg16", "recipe=plain", "ingredient=[drop_path]"], "drop path needs blocks with a shortcut"),
+        (["arch=vgg16", "recipe=plain", "ingredient=[drop_path]"], "no block after the first with a shortcut, which drop path needs"),
         (["arch=convnext", "recipe=plain", "ingredient=[ghost_batch_norm]"], "the net has no batch norm"),
-        (["arch=timm", "arch.name=test_resnet", "recipe=plain", "ingredient=[dropout]"], "arch.timm.drop_rate=0.2"),
-        (["arch=resnet18", "recipe=airbench94"], "must match a trained parameter, or use ~recipe.callbacks.freeze"),
+        (["arch=timm", "arch.name=test_resnet", "recipe=plain", "ingredient=[dropout]"], "a timm model takes dropout as"),
+        (["arch=resnet18", "ingredient=[freeze]"], "must match a trained parameter, or use ~recipe.callbacks.freeze"),
         (
             ["arch=resnet18", "ingredient=[freeze]", "recipe.callbacks.freeze.pattern='*'"],
             "must leave a parameter to train",
@@ -96,4 +96,5 @@ def test_a_net_that_cannot_run_small_images_is_rejected_before_training(tmp_path
 def test_ingredients_that_a_net_cannot_use_raise(overrides, message, tmp_path):
     run_dir = f"hydra.run.dir={tmp_path / 'run'}"
     with pytest.raises(ConfigError, match=message):
-        minuteloop.run([*overrides, *QUICK, "recipe.strength=1", "budget=2steps", run_dir])
+        minuteloop.run([*overrides, *QUICK, "budget=2steps", run_dir])
+    assert not (tmp_path / "run").exists()

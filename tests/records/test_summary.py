@@ -6,42 +6,26 @@ import logging
 import pytest
 
 from minuteloop import compose
-from minuteloop.config.instantiate import scaled_by_strength
+from minuteloop.config.instantiate import ingredients
 from minuteloop.records.record import Record
-from minuteloop.records.summary import start_lines, strength_line
-from minuteloop.training.plan import STRENGTH_RAMP, make_plan
+from minuteloop.records.summary import start_lines, strength_lines, strength_words
+from minuteloop.training.plan import make_plan
 
-SCALED = ["rand_augment", "mixup", "drop_path"]
-
-
-def plan(strength: float, epochs: float = 3.0) -> dict:
-    return {"strength": strength, "epochs": epochs}
+DEIT = {"label_smoothing": 1.0, "mixup": 0.0, "cutmix": 0.0, "drop_path": 0.45}
 
 
-@pytest.mark.parametrize(
-    ("strength", "effect"),
-    [
-        (0.0, "strength 0, off: rand_augment, mixup, drop_path"),
-        (0.5, "strength 0.5, at 50%: rand_augment, mixup, drop_path"),
-        (1.0, "strength 1, at full strength: rand_augment, mixup, drop_path"),
-    ],
-)
-def test_strength_line_names_the_ingredients_and_what_happens_to_them(strength, effect):
-    assert strength_line(plan(strength), strength, SCALED, STRENGTH_RAMP) == effect
-    reason = " (auto: 3.0 epochs planned; 0 up to 30 epochs, full strength from 300 on)"
-    assert strength_line(plan(strength), "auto", SCALED, STRENGTH_RAMP) == effect + reason
+def test_strength_is_told_in_words_by_ingredient():
+    plan, recipe = {"strength": DEIT, "epochs": 30.0}, compose(["recipe=deit"]).recipe
+    off, part, full = strength_lines(plan, recipe, "auto")
+    assert off.startswith("off: mixup, cutmix (30.0 epochs planned, full strength at 300; recipe.strength=1 switches")
+    assert (part, full) == ("at 45%: drop_path", "at full strength: label_smoothing")
+    assert strength_lines(plan, recipe, 0.5)[0] == "off: mixup, cutmix"  # not auto: no reason to give
 
 
-def test_strength_line_of_a_recipe_without_regularizers():
-    line = strength_line(plan(0.0), "auto", [], STRENGTH_RAMP)
-    assert line == "strength 0: this recipe has no regularizers that it scales"
-
-
-def test_only_ingredients_that_strength_scales_are_named():
-    assert scaled_by_strength(compose(["recipe=plain"]).recipe) == []
-    names = scaled_by_strength(compose(["recipe=deit"]).recipe)
-    assert {"rand_augment", "random_erasing", "mixup", "cutmix", "drop_path"} <= set(names)
-    assert not {"ema", "adamw", "cosine", "flip", "crop"} & set(names)
+def test_strength_words_are_none_full_or_what_is_reduced():
+    assert strength_words({"strength": {}}) == "none"
+    assert strength_words({"strength": {"mixup": 1.0, "cutmix": 1.0}}) == "full"
+    assert strength_words({"strength": DEIT}) == "off: mixup, cutmix; at 45%: drop_path"
 
 
 def lines_of(tmp_path, *overrides: str, **resolved) -> list[str]:
@@ -50,19 +34,20 @@ def lines_of(tmp_path, *overrides: str, **resolved) -> list[str]:
     record = Record(asked, tmp_path, {})
     values = {"device": "cpu", "precision": "fp32", "compile": False, "channels_last": True, "threads": 3} | resolved
     record.config = dataclasses.replace(asked, **values)
-    frozen = make_plan(asked.budget, asked.recipe, lambda batch_size, epochs: 1e-3, 1600, steps_per_second=50.0)
+    frozen = make_plan(asked.budget, asked.recipe, ingredients(asked.recipe), 1600, steps_per_second=50.0)
     record.freeze(dataclasses.asdict(frozen), {})
     record.content["host"]["cores"] = 8
-    return start_lines(record, scaled_by_strength(asked.recipe), STRENGTH_RAMP)
+    return start_lines(record)
 
 
 def test_start_lines_mark_what_auto_chose(tmp_path):
-    length, hardware, strength, folder = lines_of(tmp_path, "budget=60s")
-    assert length.startswith("resnet18-deit on sample: 3,000 steps of 64 images (120.00 epochs), peak lr 0.001 (auto)")
+    length, hardware, part, full, folder = lines_of(tmp_path, "budget=60s")
+    assert length.startswith("resnet18-deit on sample: 3,000 steps of 64 images (120.00 epochs), peak lr 0.000156 (auto)")
     assert ", 60 s of training, until about " in length
     threads = "3 of 8 CPU cores (auto: the others are busy, or set aside by OMP_NUM_THREADS or a CPU quota)"
     assert hardware == f"cpu (auto), fp32 (auto), {threads}, not compiled"
-    assert strength.startswith("strength 0.6, at 60%: ") and "(auto: 120.0 epochs planned;" in strength
+    assert part.startswith("at 60%: ") and "(120.0 epochs planned, full strength at 300;" in part
+    assert full == "at full strength: label_smoothing"
     assert folder == f"record: {tmp_path}"
 
 
@@ -71,7 +56,7 @@ def test_start_lines_do_not_mark_what_the_user_set(tmp_path):
     length, hardware, strength, _ = lines_of(tmp_path, *overrides, compile=True)
     assert length == "resnet18-deit on sample: 10 steps of 64 images (0.40 epochs), peak lr 0.1"
     assert hardware == "cpu, fp32, 3 of 8 CPU cores, compiled"
-    assert strength.startswith("strength 1, at full strength: ") and "auto" not in strength
+    assert strength.startswith("at full strength: ") and "planned" not in strength
 
 
 def test_start_lines_name_steps_that_another_replaces(tmp_path):

@@ -91,9 +91,9 @@ def test_loaded_net_can_be_exported(net, images):
 
 
 def test_net_is_loaded_at_the_strength_of_its_run(tmp_path):
-    overrides = [*QUICK, "arch=vgg16", "recipe=deit", "budget=2steps"]  # strength 0, and no block has a drop path
+    overrides = [*QUICK, "arch=vgg16", "recipe=deit", "budget=2steps"]
     record = minuteloop.run([*overrides, f"hydra.run.dir={tmp_path / 'run'}"])
-    assert record["plan"]["strength"] == 0 and minuteloop.load(tmp_path / "run").net is not None
+    assert record["plan"]["strength"]["mixup"] == 0 and minuteloop.load(tmp_path / "run").net is not None
 
 
 def test_folder_without_a_trained_net_is_a_one_line_error(finished, tmp_path):

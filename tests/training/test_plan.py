@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minuteloop.schema import Recipe, parse_budget
-from minuteloop.training.plan import auto_strength, make_plan
+from minuteloop.recipe.augment.label_smoothing import LabelSmoothing
+from minuteloop.recipe.augment.mixup import Mixup
+from minuteloop.recipe.ingredients import Ingredients, auto_strength
+from minuteloop.recipe.losses import CrossEntropy
+from minuteloop.recipe.optimizers.adamw import AdamW
+from minuteloop.recipe.schedules import Cosine
+from minuteloop.training.plan import make_plan
 from minuteloop.validation import ConfigError
 
 
@@ -23,8 +29,11 @@ def test_budget_is_parsed_with_its_unit(budget, parsed):
     assert parse_budget(budget) == parsed
 
 
+INGREDIENTS = Ingredients(AdamW(), Cosine(), CrossEntropy(), {"mixup": Mixup(), "smoothing": LabelSmoothing()})
+
+
 def plan(budget, rate=0.0, images=45_000, **recipe):
-    return make_plan(budget, Recipe(batch_size=128, **recipe), lambda batch, epochs: batch / epochs, images, rate)
+    return make_plan(budget, Recipe(batch_size=128, **recipe), INGREDIENTS, images, rate)
 
 
 def test_time_budget_becomes_the_steps_that_fit():
@@ -51,20 +60,34 @@ def test_plan_depends_on_the_steps_not_on_the_budgets_unit():
 
 def test_numbers_override_auto():
     assert plan("10steps", lr=0.3, strength=0.7).lr == 0.3
-    assert plan("10steps", lr=0.3, strength=0.7).strength == 0.7
+    assert plan("10steps", lr=0.3, strength=0.7).strength == {"mixup": 0.7, "smoothing": 0.7}
 
 
-def test_auto_strength_is_0_up_to_30_epochs_and_1_from_300_on():
-    assert auto_strength(300) == auto_strength(1000) == 1
-    assert auto_strength(30 * 10**0.5) == 0.5  # halfway between log 30 and log 300
-    assert auto_strength(30) == auto_strength(0.1) == 0
+def test_auto_strength_is_decided_by_ingredient():
+    assert plan("2ep").strength == {"mixup": 0.0, "smoothing": 1.0}
+    assert plan("300ep", paper_epochs=299).strength == {"mixup": 1.0, "smoothing": 1.0}
 
 
-@given(st.floats(0.01, 2000), st.floats(0.01, 2000))
-def test_auto_strength_never_falls_and_is_a_multiple_of_a_twentieth(one, other):
-    low, high = sorted((one, other))
-    assert 0 <= auto_strength(low) <= auto_strength(high) <= 1
-    assert auto_strength(low) * 20 == pytest.approx(round(auto_strength(low) * 20))
+def test_what_the_user_names_is_at_full_strength_whatever_strength_is():
+    assert plan("2ep", named=["mixup"]).strength == {"mixup": 1.0, "smoothing": 1.0}
+    assert plan("2ep", named=["mixup"], strength=0.0).strength == {"mixup": 1.0, "smoothing": 0.0}
+    assert plan("2ep", named=["mixup"], strength={"mixup": 0.5}).strength == {"mixup": 0.5, "smoothing": 1.0}
+
+
+def test_auto_strength_is_0_while_off_and_1_exactly_from_the_papers_length_on():
+    assert auto_strength(300, 300, 30) == auto_strength(1000, 300, 30) == 1
+    assert auto_strength(299.9, 300, 30) == 0.95
+    assert auto_strength(30 * 10**0.5 + 0.01, 300, 30) == 0.5  # halfway between log 30 and log 300
+    assert auto_strength(30, 300, 30) == auto_strength(0.1, 300, 30) == 0
+    assert auto_strength(0.1, 300, 0) == 1  # never off
+    assert auto_strength(100, 100, 30) == 1 and auto_strength(8.0, 24, 30) == 0 and auto_strength(24, 24, 30) == 1
+
+
+@given(st.floats(0.01, 2000), st.floats(0.01, 2000), st.floats(0.1, 1000), st.floats(0, 500))
+def test_auto_strength_never_falls_and_is_a_multiple_of_a_twentieth(one, other, paper_epochs, off_until):
+    low, high = (auto_strength(epochs, paper_epochs, off_until) for epochs in sorted((one, other)))
+    assert 0 <= low <= high <= 1
+    assert low * 20 == pytest.approx(round(low * 20))
 
 
 def test_a_time_budget_without_a_rate_is_an_error():

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop.config.composed_files import Files, replace_slots
 from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
+from minuteloop.config.ingredient_effects import fitted_recipe
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
@@ -152,8 +153,8 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     replaced = replaced_steps(cfg, files)
     applied = {step: source for step, source in config.arch.applied.items() if step not in replaced}
     config = dataclasses.replace(config, arch=dataclasses.replace(config.arch, applied=applied, replaced=replaced))
-    check_steps(cfg, config, files, image_size)
-    return config
+    spec = check_steps(cfg, config, files, image_size)
+    return dataclasses.replace(config, recipe=fitted_recipe(cfg, config, spec, files))
 
 
 def _check_sizes(config: Config) -> None:

@@ -61,9 +61,15 @@ class Files:
 
     def arch_without_steps(self) -> dict[str, Any]:
         """Return the arch composed anew without the listed steps, as {'a.b': value}."""
-        kept = [override for override in self.overrides if not override.startswith("modernization=")]
-        cfg = self.loader.load_configuration(self.config_name, [*kept, "modernization=[]"], RunMode.RUN)
-        return flat(OmegaConf.to_container(cfg.arch))
+        return flat(OmegaConf.to_container(self._without("modernization").arch))
+
+    def recipe_without_ingredients(self) -> dict[str, Any]:
+        """Return the recipe composed anew without the listed ingredients, as {'a.b': value}."""
+        return flat(OmegaConf.to_container(self._without("ingredient").recipe))
+
+    def _without(self, group: str) -> DictConfig:
+        kept = [override for override in self.overrides if not override.startswith(f"{group}=")]
+        return self.loader.load_configuration(self.config_name, [*kept, f"{group}=[]"], RunMode.RUN)
 
 
 def replace_slots(cfg: DictConfig, files: Files) -> None:

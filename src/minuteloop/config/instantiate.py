@@ -69,8 +69,9 @@ def ingredients(recipe: Recipe) -> Ingredients:
     """Return the ingredients of a checked recipe."""
     instances = {where: ingredient(node, where) for where, node in ingredient_nodes(recipe)}
 
-    def group(name: str) -> tuple:
-        return tuple(value for where, value in instances.items() if where.startswith(f"recipe.{name}."))
+    def group(name: str) -> dict:
+        prefix = f"recipe.{name}."
+        return {where.removeprefix(prefix): value for where, value in instances.items() if where.startswith(prefix)}
 
     return Ingredients(
         optimizer=instances["recipe.optimizer"],
@@ -101,13 +102,3 @@ def _describe(error: Exception) -> str:
     last = traceback.extract_tb(error.__traceback__)[-1]
     is_ours = last.filename.startswith((str(PACKAGE), "<frozen", importlib.__file__))
     return text if is_ours else f"{text}; {last.filename}, line {last.lineno}"
-
-
-def scaled_by_strength(recipe: Recipe) -> list[str]:
-    """Return the names of the ingredients that recipe.strength scales, in the recipe's order."""
-    names = []
-    for where, node in ingredient_nodes(recipe):
-        instance = ingredient(node, where)
-        if getattr(instance, getattr(instance, "strengthens", ""), 0):
-            names.append(where.rpartition(".")[2])
-    return names

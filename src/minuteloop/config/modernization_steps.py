@@ -26,8 +26,8 @@ def replaced_steps(cfg: DictConfig, files: Files) -> dict[str, str]:
     return replaced
 
 
-def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) -> None:
-    """Check that the arch resolves, that each listed step holds in it, and that each changes it. Raises ConfigError."""
+def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) -> Any:
+    """Return the resolved arch after checking that each listed step holds in it and changes it. Raises ConfigError."""
     listed = _listed_steps(files)
     if listed and config.arch.timm is not None:
         raise ConfigError(f"modernization=[{file_name(listed[0])}]: steps do not apply to arch=timm")
@@ -38,14 +38,15 @@ def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) 
         return resolve(arch, config.size, image_size, NUM_CLASSES).text()
 
     try:
-        text = program(config.arch)
+        spec = resolve(config.arch, config.size, image_size, NUM_CLASSES)
     except ConfigError as error:
         if step := _step_at_fault(cfg.arch, steps, files, program):
             raise ConfigError(f"modernization=[{step}]: does not fit {config.arch.name}: {error}") from error
         raise
     for path, without in _archs_without_each(cfg.arch, steps, files):
-        if listed.count(path) > 1 or _program_or_none(program, without) == text:
+        if listed.count(path) > 1 or _program_or_none(program, without) == spec.text():
             raise ConfigError(f"modernization=[{file_name(path)}]: changes nothing here; remove it from the list")
+    return spec
 
 
 def _listed_steps(files: Files) -> list[str]:

@@ -9,7 +9,6 @@ from minuteloop.nets.layers import DropPath, LayerScale, Whitening, build
 from minuteloop.nets.program import channels_out
 from minuteloop.nets.spec import NetSpec, StageSpec
 from minuteloop.nets.timm_adapter import TimmNet, TimmSpec
-from minuteloop.validation import ConfigError
 
 
 class Block(nn.Module):
@@ -111,13 +110,8 @@ class Net(nn.Module):
                 module.init_from(images)
 
     def set_drop_path(self, rate: float) -> None:
-        """Set drop path, linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 3).
-
-        Raises ConfigError where no block has a shortcut.
-        """
+        """Set drop path, linear from 0 at the first block to `rate` in [0, 1) at the last (Huang 2016, sec. 3)."""
         blocks = [block for stage in self.stages for block in stage.blocks]
-        if rate and all(block.shortcut is None for block in blocks):
-            raise ConfigError("drop path needs blocks with a shortcut: ~recipe.regularizers.drop_path")
         for n, block in enumerate(blocks):
             block.drop_path.set(rate * n / max(1, len(blocks) - 1))
 

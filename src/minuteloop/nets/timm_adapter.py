@@ -31,6 +31,7 @@ class TimmSpec:
     image_size: int  # pixels
     num_classes: int
     resolution: int  # of the last feature map, pixels
+    offers: frozenset[str]  # what the model has for ingredients to act on, as NetSpec.offers
     warnings: tuple[str, ...] = field(compare=False)
 
     def text(self) -> str:
@@ -63,7 +64,28 @@ def resolve_timm(arch: Arch, size: Size, image_size: int, num_classes: int) -> T
         raise ConfigError(f"{where}: the last feature map would be 1x1 at {image}; lower size.reduce")
     is_scaled = (size.width, size.depth, size.phi) != (1, 1, 0)
     warning = f"size={size.name}: timm models keep their own widths and depths; only size.reduce applies"
-    return TimmSpec(arch.name, options, strides, image_size, num_classes, resolution, (warning,) if is_scaled else ())
+    return TimmSpec(
+        name=arch.name,
+        options=options,
+        strides=strides,
+        image_size=image_size,
+        num_classes=num_classes,
+        resolution=resolution,
+        offers=_offers(_create(arch.name, options)),
+        warnings=(warning,) if is_scaled else (),
+    )
+
+
+def _offers(model: nn.Module) -> frozenset[str]:
+    import timm
+
+    modules = list(model.modules())
+    has = {
+        "drop_path": any(isinstance(module, timm.layers.DropPath) for module in modules),
+        "batch_norm": any(isinstance(module, nn.BatchNorm2d) for module in modules),
+        "torch_batch_norm": any(type(module) is nn.BatchNorm2d for module in modules),
+    }
+    return frozenset(feature for feature, present in has.items() if present)
 
 
 def _check_arch(arch: Arch) -> None:
@@ -126,18 +148,9 @@ class TimmNet(nn.Module):
         """Do nothing: no layer is computed from images."""
 
     def set_drop_path(self, rate: float) -> None:
-        """Set drop path, rising over the blocks as in the model to `rate` in [0, 1). Raises ConfigError."""
-        if rate and not self.drop_paths:
-            raise ConfigError(f"timm's {type(self.model).__name__} has no drop path: ~recipe.regularizers.drop_path")
+        """Set drop path, rising over the blocks as in the model to `rate` in [0, 1)."""
         for module, fraction in self.drop_paths:
             module.set(rate * fraction)
-
-    def set_dropout(self, rate: float) -> None:
-        """Reject any rate but 0: dropout is an argument of the model. Raises ConfigError."""
-        if rate:
-            raise ConfigError(
-                f"timm models take dropout as +arch.timm.drop_rate={rate:g}; ~recipe.regularizers.dropout"
-            )
 
 
 Fit = tuple[dict, dict[str, int], int]  # options, strides, resolution of the last feature map

@@ -12,51 +12,84 @@ A batch transform declares its `stage`. The stages run in this order, the transf
     targets     soft targets -> soft targets                      label smoothing
     mixed       (float images, soft targets) -> the same          mixup, CutMix: one of them for each sample
 
-`strengthens` names the field that `recipe.strength` multiplies. `starts` lists the fractions of the run at which an
-ingredient changes the cost of a step: each begins a phase, whose rate is measured separately.
+`strengthens` names the field that `recipe.strength` multiplies, and `off_until` the planned epochs up to which
+strength=auto leaves it at 0 (measured: docs/minute.md). `needs` names what a net must have for an ingredient to act on
+it: drop_path, dropout, batch_norm or torch_batch_norm. `starts` lists the fractions of the run at which an ingredient
+changes the cost of a step: each begins a phase, whose rate is measured separately.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+OFF_UNTIL = 30.0  # epochs, of an ingredient that does not say
 
 STAGES = ("source", "pixels", "normalized", "targets", "mixed")
 
 
 @dataclass(frozen=True)
 class Ingredients:
-    """All ingredients of a recipe; `config.instantiate.ingredients` builds it from a config."""
+    """All ingredients of a recipe, by name; `config.instantiate.ingredients` builds it from a config."""
 
     optimizer: Callable
     schedule: Callable[[float, float], float]
     loss: Callable
-    transforms: tuple[Any, ...] = ()
-    regularizers: tuple[Any, ...] = ()
-    callbacks: tuple[Any, ...] = ()
+    transforms: dict[str, Any] = field(default_factory=dict)
+    regularizers: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
     tta: Callable | None = None
     progressive: Any = None
 
     def at(self, stage: str) -> list[Any]:
         """Return the batch transforms of one of STAGES, in the recipe's order."""
-        return [transform for transform in self.transforms if transform.stage == stage]
+        return [transform for transform in self.transforms.values() if transform.stage == stage]
 
-    def at_strength(self, strength: float) -> Ingredients:
-        """Return a copy with the `strengthens` fields multiplied by `strength`, without transforms left at 0."""
-        transforms = tuple(_scale(transform, strength) for transform in self.transforms)
-        return dataclasses.replace(
+    def strengths(self, asked: Any, named: Collection[str], epochs: float, paper_epochs: float) -> dict[str, float]:
+        """Return the factor on each ingredient that `strengthens` a field, by name.
+
+        `asked` is recipe.strength: a number, a factor for some names, or auto, which is `auto_strength` for the planned
+        `epochs`. Ingredients in `named` are at full strength, unless `asked` has a factor for them.
+        """
+        factors = {}
+        for name, ingredient in (self.transforms | self.regularizers).items():
+            if not _strength_value(ingredient):
+                continue
+            if isinstance(asked, Mapping) and name in asked:
+                factors[name] = float(asked[name])
+            elif name in named:
+                factors[name] = 1.0
+            elif isinstance(asked, int | float):
+                factors[name] = float(asked)
+            else:
+                factors[name] = auto_strength(epochs, paper_epochs, getattr(ingredient, "off_until", OFF_UNTIL))
+        return factors
+
+    def at_strength(self, strength: float | Mapping[str, float]) -> Ingredients:
+        """Return a copy with the `strengthens` fields multiplied by `strength`, without transforms left at 0.
+
+        `strength` is one factor for all, or one for each name; names that are left out keep their strength.
+        """
+
+        def scale(name: str, ingredient: Any) -> Any:
+            value = _strength_value(ingredient)
+            factor = strength.get(name, 1.0) if isinstance(strength, Mapping) else strength
+            return ingredient if value is None else replace(ingredient, **{ingredient.strengthens: value * factor})
+
+        transforms = {name: scale(name, transform) for name, transform in self.transforms.items()}
+        return replace(
             self,
-            transforms=tuple(transform for transform in transforms if _strength_value(transform) != 0),
-            regularizers=tuple(_scale(regularizer, strength) for regularizer in self.regularizers),
+            transforms={name: transform for name, transform in transforms.items() if _strength_value(transform) != 0},
+            regularizers={name: scale(name, regularizer) for name, regularizer in self.regularizers.items()},
         )
 
     @property
     def starts(self) -> tuple[float, ...]:
         """Return where the phases of the run start, as fractions of the run; the first is 0."""
         starts = {0.0}
-        for ingredient in (self.progressive, *self.callbacks):
+        for ingredient in (self.progressive, *self.callbacks.values()):
             starts.update(getattr(ingredient, "starts", ()))
         return tuple(sorted(start for start in starts if start < 1))
 
@@ -75,8 +108,14 @@ def _strength_value(ingredient: Any) -> float | None:
     return getattr(ingredient, getattr(ingredient, "strengthens", ""), None)
 
 
-def _scale(ingredient: Any, strength: float) -> Any:
-    value = _strength_value(ingredient)
-    if value is None:
-        return ingredient
-    return dataclasses.replace(ingredient, **{ingredient.strengthens: value * strength})
+def auto_strength(epochs: float, paper_epochs: float, off_until: float) -> float:
+    """Return the strength that fits the planned `epochs`: 1 from `paper_epochs` on, 0 up to `off_until`.
+
+    Between them it is a line over log(epochs), in steps of 0.05. `off_until` is at most a third of `paper_epochs`.
+    """
+    off_until = min(off_until, paper_epochs / 3)
+    if epochs >= paper_epochs or not off_until:
+        return 1.0
+    if epochs <= off_until:
+        return 0.0
+    return math.floor(20 * math.log(epochs / off_until) / math.log(paper_epochs / off_until)) / 20

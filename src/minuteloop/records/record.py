@@ -89,7 +89,7 @@ class Record:
         resolved, asked = flat(config), flat(dataclasses.asdict(self.asked))
         self.content |= {
             "config": config,
-            "asked": {key: value for key, value in asked.items() if value != resolved[key]},
+            "asked": {key: value for key, value in asked.items() if value != resolved.get(key)},
             "host": environment.describe_host(self.config.device),
             "plan": plan,
             "cost": cost,

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from tabulate import tabulate
 
 from minuteloop.records.record import Record
+from minuteloop.schema import Recipe
 
+FULL = "at full strength"
 STAGES = ("setup", "calibrate", "compile", "eval", "log")  # of a run, besides training
 
 
-def start_lines(record: Record, scaled: Iterable[str], ramp: tuple[float, float]) -> list[str]:
-    """Return what the run will do.
-
-    `scaled` are the names of the ingredients that recipe.strength scales; `ramp` are the epochs at which
-    strength=auto leaves 0 and reaches 1.
-    """
+def start_lines(record: Record) -> list[str]:
+    """Return what the run will do."""
     plan, config, asked = record.content["plan"], record.config, record.asked
     seconds = plan["seconds_asked"]
     length = f"{plan['steps']:,} steps of {plan['batch_size']:,} images ({plan['epochs']:.2f} epochs)"
@@ -33,20 +30,35 @@ def start_lines(record: Record, scaled: Iterable[str], ramp: tuple[float, float]
         *(f"{new} replaces {old}" for old, new in config.arch.replaced.items()),
         f"{config.name} on {config.data.name}: {length}, peak lr {plan['lr']:.3g}{_auto(asked.recipe.lr)}{end}",
         f"{config.device}{_auto(asked.device)}, {config.precision}{_auto(asked.precision)}, {threads}, {compiled}",
-        strength_line(plan, asked.recipe.strength, list(scaled), ramp),
+        *config.recipe.notes,
+        *strength_lines(plan, config.recipe, asked.recipe.strength),
         f"record: {record.folder}",
     ]
 
 
-def strength_line(plan: dict, asked: object, scaled: list[str], ramp: tuple[float, float]) -> str:
-    """Return in words what recipe.strength does to the ingredients that it scales."""
-    strength, low, high = plan["strength"], *ramp
-    if not scaled:
-        return f"strength {strength:g}: this recipe has no regularizers that it scales"
-    names = ", ".join(scaled)
-    effect = {0: f"off: {names}", 1: f"at full strength: {names}"}.get(strength, f"at {strength:.0%}: {names}")
-    epochs = f"{plan['epochs']:.1f} epochs planned; 0 up to {low:g} epochs, full strength from {high:g} on"
-    return f"strength {strength:g}, {effect}" + (f" (auto: {epochs})" if asked == "auto" else "")
+def strength_lines(plan: dict, recipe: Recipe, asked: object) -> list[str]:
+    """Return in words which regularizers are off, at a part of their strength and at full strength, and why."""
+    lines = [f"{effect}: {', '.join(names)}" for effect, names in _by_effect(plan["strength"]).items()]
+    if asked == "auto" and strength_words(plan) not in ("none", "full"):
+        planned = f"{plan['epochs']:.1f} epochs planned, full strength at {recipe.paper_epochs:g}"
+        lines[0] += f" ({planned}; recipe.strength=1 switches all on, ingredient=[NAME] one)"
+    return lines
+
+
+def strength_words(plan: dict) -> str:
+    """Return which regularizers are off or at a part of their strength; 'full' where none is, 'none' without any."""
+    effects = _by_effect(plan["strength"])
+    reduced = "; ".join(f"{effect}: {', '.join(names)}" for effect, names in effects.items() if effect != FULL)
+    return reduced or ("full" if effects else "none")
+
+
+def _by_effect(strength: dict[str, float]) -> dict[str, list[str]]:
+    """Return {what a factor means, in words: names of ingredients}, the smallest factor first."""
+    effects: dict[str, list[str]] = {}
+    for name, factor in sorted(strength.items(), key=lambda item: item[1]):
+        effect = {0: "off", 1: FULL}.get(factor, f"at {factor:.0%}")
+        effects.setdefault(effect, []).append(name)
+    return effects
 
 
 def _auto(asked: object) -> str:
@@ -74,6 +86,7 @@ def end_table(record: Record) -> str:
     content = record.content
     metrics, seconds, cost, plan = (content[key] for key in ("metrics", "seconds", "cost", "plan"))
     budget = f" of {plan['seconds_asked']:g} s" if plan["seconds_asked"] else ""
+    words = strength_words(plan)
     steps = f"{content['steps']:,}" + (f" of {plan['steps']:,}" if content["steps"] != plan["steps"] else "")
     rows = [
         (f"{split} accuracy", f"{100 * metrics[f'{key}/acc']:.2f} %", f"loss {metrics[f'{key}/loss']:.4f}")
@@ -87,6 +100,7 @@ def end_table(record: Record) -> str:
         ("total", f"{seconds['total']:.1f} s", ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in STAGES)),
         ("throughput", f"{cost['images_per_second']:,.0f} images/s", "forward and backward, measured"),
         ("net", f"{cost['params']:,} parameters", f"{cost['macs']:,} MACs"),
+        ("regularizers", words, "") if words in ("none", "full") else ("regularizers", "reduced", words),
         ("status", content["status"], str(record.folder)),
     ]
     table = tabulate(rows, tablefmt="plain", colalign=("left", "right", "left"), disable_numparse=True)

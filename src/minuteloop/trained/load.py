@@ -96,7 +96,7 @@ def load(folder: str | os.PathLike) -> TrainedNet:
     return TrainedNet(net, dataset.classes, dataset.mean, dataset.std, channels_last=config.channels_last).eval()
 
 
-def _apply_regularizers(net: nn.Module, config: Config, strength: float) -> None:
+def _apply_regularizers(net: nn.Module, config: Config, strengths: dict[str, float]) -> None:
     """Apply the run's regularizers to its net: some set what evaluation needs, such as the eps of batch norm."""
-    for regularizer in instantiate.ingredients(config.recipe).at_strength(strength).regularizers:
+    for regularizer in instantiate.ingredients(config.recipe).at_strength(strengths).regularizers.values():
         regularizer(net)

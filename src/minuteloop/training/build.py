@@ -9,14 +9,12 @@ import pytorch_lightning as pl
 from minuteloop.config import instantiate
 from minuteloop.data.cifar import Images, load
 from minuteloop.data.datamodule import CIFARDataModule
-from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
 from minuteloop.nets.spec import resolve
 from minuteloop.recipe.ingredients import Ingredients
 from minuteloop.schema import Config
 from minuteloop.training.classifier import Classifier
 from minuteloop.training.plan import Plan, make_plan
-from minuteloop.validation import ConfigError
 
 WHITENING_IMAGES = 5000  # Jordan 2024, sec. 3.2
 
@@ -48,8 +46,8 @@ class Parts:
 
     def plan(self, steps_per_second: float = 0.0) -> Plan:
         """Return the plan of the config's budget at a rate of steps."""
-        rule, train_images = self.ingredients.optimizer.auto_lr, len(self.data.train_indices)
-        return make_plan(self.config.budget, self.config.recipe, rule, train_images, steps_per_second)
+        train_images = len(self.data.train_indices)
+        return make_plan(self.config.budget, self.config.recipe, self.ingredients, train_images, steps_per_second)
 
 
 def build(config: Config) -> Parts:
@@ -62,23 +60,7 @@ def build(config: Config) -> Parts:
     net = build_net(spec)
     net.init_from(data.first_training_images(WHITENING_IMAGES))
     ingredients = instantiate.ingredients(config.recipe)
-    _check_image_sizes(net, ingredients, image_size)
     if config.compile is True:  # auto, in a user's own Trainer, does not compile
         # a progressive recipe: one kernel for each image size, not one for all
         net.compile(dynamic=False if ingredients.progressive else None)
     return Parts(config, images, data, spec, net, ingredients)
-
-
-def _check_image_sizes(net, ingredients: Ingredients, image_size: int) -> None:
-    """Raise ConfigError where a progressive recipe asks for images that the net does not run on."""
-    for start in ingredients.starts:
-        phase_size, _ = ingredients.at_phase(start, image_size)
-        try:
-            if phase_size != image_size:
-                count(net, phase_size)
-        except (RuntimeError, AssertionError) as error:
-            line = str(error).splitlines()[0]
-            size = f"{phase_size}x{phase_size}"
-            raise ConfigError(
-                f"recipe.progressive: the net does not run on {size} images ({line}); use recipe.progressive=null"
-            ) from error

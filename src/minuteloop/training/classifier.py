@@ -90,7 +90,7 @@ class Classifier(pl.LightningModule):
             self._set_regularizers(self.global_step)
 
     def _set_regularizers(self, step: int) -> None:
-        for regularizer in self.pipeline.at_step(step, 1)[1].regularizers:
+        for regularizer in self.pipeline.at_step(step, 1)[1].regularizers.values():
             regularizer(self.net)
         self.regularized_phase = self.phase(step)
 
@@ -151,7 +151,7 @@ class Classifier(pl.LightningModule):
         return logits
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        return [callback.callback(self.plan.steps) for callback in self.ingredients.callbacks]
+        return [callback.callback(self.plan.steps) for callback in self.ingredients.callbacks.values()]
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         # Lightning rejects clipping for fused optimizers under autocast; bf16 has no scaled gradients to unscale

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from minuteloop.recipe.ingredients import Ingredients
 from minuteloop.schema import Recipe, parse_budget
 from minuteloop.validation import ConfigError
-
-STRENGTH_RAMP = (30.0, 300.0)  # epochs at which strength=auto leaves 0 and reaches 1
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,7 @@ class Plan:
     steps: int
     batch_size: int  # images
     epochs: float  # passes over the training images
-    strength: float  # in [0, 1], see schema.Recipe
+    strength: dict[str, float]  # factor on each regularizer, in [0, 1], see schema.Recipe
     lr: float  # peak
     weight_decay: float
     seconds_asked: float | None  # None where the budget is a number of steps or epochs
@@ -28,14 +25,11 @@ class Plan:
 def make_plan(
     budget: str,
     recipe: Recipe,
-    auto_lr: Callable[[int, float], float],
+    ingredients: Ingredients,
     train_images: int,
     steps_per_second: float = 0.0,
 ) -> Plan:
-    """Return the plan for a valid `budget`.
-
-    `auto_lr(batch_size, epochs)` is the optimizer's rule for the peak learning rate; `steps_per_second` is needed for a
-    budget of time only.
+    """Return the plan for a valid `budget`; `steps_per_second` is needed for a budget of time only.
 
     Raises:
         ConfigError: for a budget of time without a rate.
@@ -51,18 +45,8 @@ def make_plan(
         steps=steps,
         batch_size=recipe.batch_size,
         epochs=epochs,
-        strength=auto_strength(epochs) if recipe.strength == "auto" else float(recipe.strength),
-        lr=auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
+        strength=ingredients.strengths(recipe.strength, recipe.named, epochs, recipe.paper_epochs),
+        lr=ingredients.optimizer.auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
         weight_decay=recipe.weight_decay,
         seconds_asked=amount if unit == "s" else None,
     )
-
-
-def auto_strength(epochs: float) -> float:
-    """Return 0 up to 30 epochs, 1 from 300 on, and a line over log(epochs) between, in steps of 0.05.
-
-    On CIFAR-10's validation split (ConvNeXt at size=pico, recipe=deit, one run each) strength 0.2 cost 3.7 points at 3
-    epochs, and 0.25 cost 3.4 at 10 and 3.0 at 30.
-    """
-    low, _ = STRENGTH_RAMP
-    return round(20 * min(max(math.log10(epochs / low), 0.0), 1.0)) / 20

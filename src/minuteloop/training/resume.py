@@ -45,13 +45,19 @@ def read_unfinished(folder: Path, asked: Config, where: str) -> dict:
     record = read_record(folder, where)
     if record["config_hash"] != config_hash(asked):
         now = flat(dataclasses.asdict(asked))
-        then = flat(record["config"]) | record["asked"] if record["config"] else {}
+        then = _as_asked(record) if record["config"] else {}
         changed = [key for key in now | then if now.get(key) != then.get(key) and not key.startswith(NOT_HASHED)]
         detail = f" ({changed[0]} was {then.get(changed[0])}, now {now.get(changed[0])})" if then and changed else ""
         raise ConfigError(f"{where}: started with a different config{detail}")
     if record["status"] not in UNFINISHED:
         raise ConfigError(f"{where}: this run is {record['status']}; there is nothing to resume")
     return record
+
+
+def _as_asked(record: dict) -> dict:
+    """Return the record's config as it was asked for, flat; recipe.strength is resolved to a mapping."""
+    asked, resolved = record["asked"], flat(record["config"])
+    return {key: value for key, value in resolved.items() if not key.startswith(tuple(f"{a}." for a in asked))} | asked
 
 
 def earlier_attempt(asked: Config, folder: Path) -> dict | None:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from minuteloop import hardware
 from minuteloop.config.compose import compose_with_hydra, typed
-from minuteloop.config.instantiate import scaled_by_strength
 from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
 from minuteloop.schema import Config
 from minuteloop.training import resume
-from minuteloop.training.plan import STRENGTH_RAMP, Plan
+from minuteloop.training.plan import Plan
 from minuteloop.training.process_state import restored_process_state
 from minuteloop.training.signals import Interrupt
 from minuteloop.training.stopwatch import Stopwatch
@@ -95,7 +94,7 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
     for warning in parts.spec.warnings:
         log.warning(warning)
-    for line in start_lines(record, scaled_by_strength(config.recipe), STRENGTH_RAMP):
+    for line in start_lines(record):
         log.info(line)
     _fit(record, parts, plan, stopwatch, interrupt)
 

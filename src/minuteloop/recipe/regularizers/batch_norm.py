@@ -1,6 +1,7 @@
 """Batch norm for short runs."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from minuteloop.validation import number, setting
 
@@ -15,6 +16,7 @@ class BatchNorm:
     momentum: float = number(0.4, 1e-6, 1, "weight of the newest batch in the running statistics")
     eps: float = number(1e-12, 0, 1, "term added to the variance")
     scale: bool = setting(False, "train the scales instead of freezing them at 1")
+    needs: ClassVar[str] = "batch_norm"
 
     def __call__(self, net):
         """Set the batch norms of `net`; call before its optimizer is built."""

@@ -12,6 +12,7 @@ class DropPath:
 
     rate: float = number(0.1, 0, 0.99, "drop rate of the last block")
     strengthens: ClassVar[str] = "rate"
+    needs: ClassVar[str] = "drop_path"
 
     def __call__(self, net):
         """Set the rates of the blocks of `net`; call before the first step."""

@@ -12,6 +12,7 @@ class Dropout:
 
     rate: float = number(0.2, 0, 0.99, "probability that an input is dropped")
     strengthens: ClassVar[str] = "rate"
+    needs: ClassVar[str] = "dropout"
 
     def __call__(self, net):
         """Set the dropout rate of the head of `net`; call before the first step."""

@@ -1,6 +1,7 @@
 """Ghost batch norm."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from minuteloop.validation import integer
 
@@ -13,6 +14,7 @@ class GhostBatchNorm:
     """
 
     ghost_batch_size: int = integer(32, 1, 1_000_000, "images that are normalized together", "images")
+    needs: ClassVar[str] = "torch_batch_norm"
 
     def __call__(self, net):
         """Convert the batch norms of `net`; call before its optimizer is built.
