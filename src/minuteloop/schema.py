@@ -195,7 +195,7 @@ class Recipe:
     lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the optimizer's rule", allow=("auto",))
     weight_decay: float = number(0.0, 0.0, 1e6, "decoupled for AdamW, L2 for SGD; norms and biases have none")
     clip_grad: Any = number(None, 1e-9, 1e9, "largest gradient norm; null: no clipping", allow=(None,))
-    paper_epochs: float = number(300.0, 1e-3, 1e6, "length of run that the recipe is for, where strength is 1", "epochs")
+    paper_epochs: float = number(300.0, 1e-3, 1e6, "length of run that the recipe is for", "epochs")
     strength: Any = custom(
         "auto",
         lambda value: all(map(_is_strength, value.values() if isinstance(value, dict) else [value])),
@@ -204,7 +204,7 @@ class Recipe:
         allow=("auto",),
     )
     named: list[str] = setting([], "record, not a switch: ingredients that you named, which are at full strength")
-    notes: list[str] = setting([], "record, not a switch: what cannot act on the net and is left out, or changes nothing")
+    notes: list[str] = setting([], "record, not a switch: ingredients left out because they cannot act on the net")
     optimizer: dict[str, Any] = setting({}, "optimizer ingredient")
     schedule: dict[str, Any] = setting({}, "learning-rate schedule")
     loss: dict[str, Any] = setting({}, "loss over soft targets")

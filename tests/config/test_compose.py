@@ -14,7 +14,7 @@ from minuteloop.schema import Config
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf").glob("*/*.yaml"))
 AS_IN_RESNET = ("batchnorm", "kernel_3")  # steps that change nothing in a ResNet
-NEEDS = {"timm": ["arch.name=resnet18"]}
+NEEDS = {"timm": ["arch.name=resnet18"], "freeze": ["arch=airbench", "recipe=plain"]}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
@@ -24,7 +24,7 @@ def test_every_file_composes(file):
     override = f"{group}=[{name}]" if takes_list else f"{group}={name}"
     arch = "convnext" if name in AS_IN_RESNET else "resnet"
     base = [f"arch={arch}"] if group == "recipe" else [f"arch={arch}", "recipe=deit"]
-    config = compose([*base, override, *NEEDS.get(name, [])])
+    config = compose([*base, *NEEDS.get(name, []), override])
     if group == "modernization":
         assert name in config.arch.applied
     elif not takes_list and group != "arch":

@@ -12,6 +12,7 @@ from minuteloop.config import instantiate
 from minuteloop.config.compose import CONF
 from minuteloop.config.ingredient_effects import fit
 from minuteloop.nets.net import build_net
+from minuteloop.nets.offers import offers
 from minuteloop.nets.spec import resolve
 from minuteloop.validation import ConfigError
 
@@ -21,7 +22,7 @@ ARCHS = sorted(file.stem for file in (CONF / "arch").glob("*.yaml") if file.stem
 RECIPES = sorted(file.stem for file in (CONF / "recipe").glob("*.yaml"))
 # a base that has another ingredient in the slot, or none; plain has sgd, cosine, cross_entropy, crop and flip
 BASES = {
-    **dict.fromkeys(("sgd", "cosine", "crop", "flip"), ["arch=resnet18", "recipe=sprint"]),
+    **{name: ["arch=resnet18", "recipe=sprint"] for name in ("sgd", "cosine", "crop", "flip")},
     "cross_entropy": ["arch=resnet18", "recipe=rsb_a3"],
     "freeze": ["arch=airbench", "recipe=plain"],
 }
@@ -102,7 +103,7 @@ def test_what_cannot_act_is_left_out_with_a_line_unless_the_user_names_it():
     [("ghostnet_100", "drop_path"), ("vit_tiny_patch16_224", "batch_norm"), ("test_resnet", "dropout")],
 )
 def test_a_timm_model_leaves_out_what_it_has_not(model, lacks):
-    assert lacks not in resolve(*timm_arch(model), 32, 10).offers
+    assert lacks not in offers(resolve(*timm_arch(model), 32, 10))
 
 
 def timm_arch(model: str) -> tuple:

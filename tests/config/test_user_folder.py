@@ -36,6 +36,7 @@ defaults:
   - /ingredient: [adamw, blank]
   - _self_
 name: adam_blank
+paper_epochs: 100 # the length that the numbers are for
 weight_decay: 0.02
 """,
     "mine/my_blank.py": '''\

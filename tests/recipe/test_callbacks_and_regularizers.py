@@ -118,7 +118,9 @@ def test_freeze_ends_training_at_its_fraction_and_shortens_the_backward_pass():
     net = build_net(resolve(config.arch, config.size, 32, 10))
     stem = Freeze(pattern="stem.*", fraction=0)
     stages = Freeze(pattern="stages.[01].*", fraction=0.5)
-    ingredients = dataclasses.replace(instantiate.ingredients(config.recipe), callbacks=(stem, stages))
+    ingredients = dataclasses.replace(
+        instantiate.ingredients(config.recipe), callbacks={"stem": stem, "stages": stages}
+    )
     assert ingredients.starts == (0, 0.5)
     data, plan = load("sample"), Plan(4, 32, 1.0, 1.0, 0.1, 0.0, seconds_asked=None)
     module, trained = Classifier(net, ingredients, plan, data), []

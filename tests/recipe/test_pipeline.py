@@ -28,7 +28,8 @@ LABELS = torch.arange(64) % 10
 
 
 def make_pipeline(*transforms, steps=8, **kwargs) -> AugmentPipeline:
-    ingredients = Ingredients(None, None, None, dict(enumerate(transforms)), progressive=kwargs.pop("progressive", None))
+    progressive = kwargs.pop("progressive", None)
+    ingredients = Ingredients(None, None, None, dict(enumerate(transforms)), progressive=progressive)
     return AugmentPipeline(ingredients, mean=DATA.mean, std=DATA.std, num_classes=10, steps=steps, **kwargs)
 
 

@@ -83,9 +83,9 @@ def test_a_net_that_cannot_run_small_images_is_rejected_before_training(tmp_path
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["arch=vgg16", "recipe=plain", "ingredient=[drop_path]"], "no block after the first with a shortcut, which drop path needs"),
+        (["arch=vgg16", "recipe=plain", "ingredient=[drop_path]"], "shortcut, which drop path needs"),
         (["arch=convnext", "recipe=plain", "ingredient=[ghost_batch_norm]"], "the net has no batch norm"),
-        (["arch=timm", "arch.name=test_resnet", "recipe=plain", "ingredient=[dropout]"], "a timm model takes dropout as"),
+        (["arch=timm", "arch.name=test_resnet", "recipe=plain", "ingredient=[dropout]"], "takes dropout as"),
         (["arch=resnet18", "ingredient=[freeze]"], "must match a trained parameter, or use ~recipe.callbacks.freeze"),
         (
             ["arch=resnet18", "ingredient=[freeze]", "recipe.callbacks.freeze.pattern='*'"],

@@ -10,7 +10,6 @@ from minuteloop.recipe.augment.flip import Flip
 from minuteloop.recipe.augment.label_smoothing import LabelSmoothing
 from minuteloop.recipe.augment.mixup import Mixup
 from minuteloop.recipe.augment.random_erasing import RandomErasing
-from minuteloop.recipe.callbacks.ema import EMA
 from minuteloop.recipe.regularizers.drop_path import DropPath
 from minuteloop.recipe.tta import TTA
 from minuteloop.validation import flat

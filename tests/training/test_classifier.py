@@ -24,7 +24,7 @@ def classifier(seed=0, recipe="deit", **plan) -> Classifier:
     torch.manual_seed(0)
     config = compose(["arch=convnext", "size=nano", "size.reduce=32", f"recipe={recipe}"])
     net = build_net(resolve(config.arch, config.size, 32, 10))
-    defaults = {"steps": 8, "batch_size": 64, "epochs": 1.0, "strength": 1.0, "lr": 1e-3, "weight_decay": 0.05}
+    defaults = {"steps": 8, "batch_size": 64, "epochs": 1.0, "strength": {}, "lr": 1e-3, "weight_decay": 0.05}
     frozen = Plan(**(defaults | plan), seconds_asked=None)
     return Classifier(net, instantiate.ingredients(config.recipe), frozen, IMAGES, seed=seed)
 
@@ -88,7 +88,7 @@ def test_learning_rate_follows_the_schedule_step_by_step():
 def test_final_weights_are_the_ema_in_closed_form():
     module = classifier(steps=6)
     ema = EMA(window=0.5)
-    module.ingredients = dataclasses.replace(module.ingredients, callbacks=(ema,))
+    module.ingredients = dataclasses.replace(module.ingredients, callbacks={"ema": ema})
     name = "net.head.linear.weight"
     history = [module.state_dict()[name].clone()]
 

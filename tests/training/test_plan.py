@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minuteloop.schema import Recipe, parse_budget
 from minuteloop.recipe.augment.label_smoothing import LabelSmoothing
 from minuteloop.recipe.augment.mixup import Mixup
 from minuteloop.recipe.ingredients import Ingredients, auto_strength
 from minuteloop.recipe.losses import CrossEntropy
 from minuteloop.recipe.optimizers.adamw import AdamW
 from minuteloop.recipe.schedules import Cosine
+from minuteloop.schema import Recipe, parse_budget
 from minuteloop.training.plan import make_plan
 from minuteloop.validation import ConfigError
 

@@ -69,6 +69,8 @@ class Files:
 
     def _without(self, group: str) -> DictConfig:
         kept = [override for override in self.overrides if not override.startswith(f"{group}=")]
+        if group == "ingredient":  # others may be of the ingredients' fields
+            kept = [override for override in kept if not override.lstrip("+~").startswith("recipe.")]
         return self.loader.load_configuration(self.config_name, [*kept, f"{group}=[]"], RunMode.RUN)
 
 

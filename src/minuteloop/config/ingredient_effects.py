@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from minuteloop.config.composed_files import Files, file_name
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.nets.offers import offers
 from minuteloop.schema import Config, Recipe
 from minuteloop.validation import ConfigError, flat
 
@@ -37,7 +38,7 @@ def fit(recipe: Recipe, named: Collection[str], spec: Any) -> tuple[Recipe, list
     parameters by name or change image sizes.
 
     Raises:
-        ConfigError: where an ingredient whose key is in `named` cannot act, or the net does not run on a recipe's images.
+        ConfigError: where an ingredient whose key is in `named` cannot act, or the net does not run on smaller images.
     """
     notes = []
     for where, node in ingredient_nodes(recipe):
@@ -66,7 +67,7 @@ def _named(files: Files) -> set[str]:
 def _reason_against(instance: Any, where: str, spec: Any) -> str | None:
     """Return why an ingredient cannot act on a net, or None where it can."""
     needs = getattr(instance, "needs", None)
-    if needs is not None and needs not in spec.offers:
+    if needs is not None and needs not in offers(spec):
         return NEEDS[needs]
     if hasattr(instance, "parameters"):
         try:

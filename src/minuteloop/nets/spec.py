@@ -82,17 +82,6 @@ class NetSpec:
             totals.append(total)
         return totals
 
-    @property
-    def offers(self) -> set[str]:
-        """What the net has for ingredients to act on: a subset of those that `needs` of an ingredient may name."""
-        blocks = [block for stage in self.stages for block in stage.blocks]
-        ops = [*self.stem, *(op for stage in self.stages for op in stage.transition), *self.last, *self.head_norm]
-        for block in blocks:
-            ops += [*block.pre, *itertools.chain(*block.branches), *(block.shortcut or ()), *block.act]
-        has = {"dropout"}
-        has |= {"drop_path"} if any(block.shortcut is not None for block in blocks[1:]) else set()
-        return has | ({"batch_norm", "torch_batch_norm"} if any(op.kind == "bn" for op in ops) else set())
-
     def text(self) -> str:
         """Return the net as text; equal texts mean equal nets."""
         image = f"{self.image_size}x{self.image_size}"

@@ -31,7 +31,6 @@ class TimmSpec:
     image_size: int  # pixels
     num_classes: int
     resolution: int  # of the last feature map, pixels
-    offers: frozenset[str]  # what the model has for ingredients to act on, as NetSpec.offers
     warnings: tuple[str, ...] = field(compare=False)
 
     def text(self) -> str:
@@ -64,28 +63,7 @@ def resolve_timm(arch: Arch, size: Size, image_size: int, num_classes: int) -> T
         raise ConfigError(f"{where}: the last feature map would be 1x1 at {image}; lower size.reduce")
     is_scaled = (size.width, size.depth, size.phi) != (1, 1, 0)
     warning = f"size={size.name}: timm models keep their own widths and depths; only size.reduce applies"
-    return TimmSpec(
-        name=arch.name,
-        options=options,
-        strides=strides,
-        image_size=image_size,
-        num_classes=num_classes,
-        resolution=resolution,
-        offers=_offers(_create(arch.name, options)),
-        warnings=(warning,) if is_scaled else (),
-    )
-
-
-def _offers(model: nn.Module) -> frozenset[str]:
-    import timm
-
-    modules = list(model.modules())
-    has = {
-        "drop_path": any(isinstance(module, timm.layers.DropPath) for module in modules),
-        "batch_norm": any(isinstance(module, nn.BatchNorm2d) for module in modules),
-        "torch_batch_norm": any(type(module) is nn.BatchNorm2d for module in modules),
-    }
-    return frozenset(feature for feature, present in has.items() if present)
+    return TimmSpec(arch.name, options, strides, image_size, num_classes, resolution, (warning,) if is_scaled else ())
 
 
 def _check_arch(arch: Arch) -> None:
