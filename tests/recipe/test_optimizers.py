@@ -1,4 +1,4 @@
-"""Optimizers and parameter groups against torch and closed forms."""
+"""Optimizers against torch and closed forms."""
 
 import math
 
@@ -8,14 +8,11 @@ from torch import nn
 
 from minuteloop import compose
 from minuteloop.config import instantiate
-from minuteloop.nets.net import build_net
-from minuteloop.nets.spec import resolve
 from minuteloop.recipe.optimizers.adamw import AdamW
 from minuteloop.recipe.optimizers.lamb import LAMB
 from minuteloop.recipe.optimizers.lion import Lion
 from minuteloop.recipe.optimizers.rmsprop import RMSProp
 from minuteloop.recipe.optimizers.sgd import SGD
-from minuteloop.recipe.param_groups import parameter_groups
 from minuteloop.validation import ConfigError, check
 
 
@@ -109,24 +106,3 @@ def test_invalid_betas_raise(cls):
 def test_nesterov_without_momentum_raises():
     with pytest.raises(ConfigError, match="momentum=0: must be > 0 with nesterov=true"):
         SGD(momentum=0)
-
-
-# --- parameter groups ---------------------------------------------------------------------------------------------
-
-
-def test_groups_partition_the_parameters_and_only_weights_decay():
-    config = compose(["arch=convnext"])
-    net = build_net(resolve(config.arch, config.size, 32, 10))
-    *decayed, rest = parameter_groups(net, 0.05)
-    ids = [id(p) for group in (*decayed, rest) for p in group["params"]]
-    assert len(ids) == len(set(ids)) and set(ids) == {id(p) for p in net.parameters()}
-    assert [group["name"] for group in (*decayed, rest)] == ["matrix", "depthwise", "head", "no_decay"]
-    assert {group["weight_decay"] for group in decayed} == {0.05} and rest["weight_decay"] == 0
-    undecayed = {name for name, p in net.named_parameters() if any(p is q for q in rest["params"])}
-    norms = {f"{name}.weight" for name, m in net.named_modules() if isinstance(m, nn.LayerNorm)}
-    assert undecayed == {name for name, _ in net.named_parameters() if name.endswith(("bias", "gamma"))} | norms
-
-
-def test_a_module_without_matrices_has_one_group():
-    (group,) = parameter_groups(nn.BatchNorm2d(3), 0.05)
-    assert (group["name"], len(group["params"]), group["weight_decay"]) == ("no_decay", 2, 0.0)
