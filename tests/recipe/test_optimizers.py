@@ -1,5 +1,6 @@
 """Optimizers against torch and closed forms."""
 
+import dataclasses
 import math
 
 import pytest
@@ -95,6 +96,16 @@ def test_automatic_learning_rate_of_deit_is_the_papers_at_300_epochs():
     assert optimizer.auto_lr(128, 0.1) == 4e-3
     rates = [optimizer.auto_lr(128, epochs) for epochs in (1, 3, 10, 30, 100, 300, 1000)]
     assert rates == sorted(rates, reverse=True) and rates[-1] == rates[-2]
+
+
+@pytest.mark.parametrize("cls", [AdamW, LAMB, Lion, RMSProp, SGD])
+def test_fields_of_the_automatic_rate_act_on_nothing_else(cls):
+    ingredient = cls()
+    for name in cls.auto_lr_fields:
+        changed = dataclasses.replace(ingredient, **{name: 2 * getattr(ingredient, name)})
+        assert any(changed.auto_lr(64, epochs) != ingredient.auto_lr(64, epochs) for epochs in (1e-3, 75.0, 1e3)), name
+        for ours, theirs in zip(train_steps(ingredient)[1:], train_steps(changed)[1:], strict=True):
+            assert torch.equal(ours, theirs), name
 
 
 @pytest.mark.parametrize("cls", [AdamW, LAMB, Lion])

@@ -7,6 +7,7 @@ import pytest
 
 from minuteloop import compose
 from minuteloop.config.instantiate import scaled_by_strength
+from minuteloop.recipe.optimizers.adamw import AdamW
 from minuteloop.records.record import Record
 from minuteloop.records.summary import start_lines, strength_line
 from minuteloop.training.plan import STRENGTH_RAMP, make_plan
@@ -50,7 +51,8 @@ def lines_of(tmp_path, *overrides: str, **resolved) -> list[str]:
     record = Record(asked, tmp_path, {})
     values = {"device": "cpu", "precision": "fp32", "compile": False, "channels_last": True, "threads": 3} | resolved
     record.config = dataclasses.replace(asked, **values)
-    frozen = make_plan(asked.budget, asked.recipe, lambda batch_size, epochs: 1e-3, 1600, steps_per_second=50.0)
+    optimizer = AdamW(base_lr=1e-3, base_batch_size=64, max_lr_scale=1)
+    frozen = make_plan(asked.budget, asked.recipe, optimizer, 1600, steps_per_second=50.0)
     record.freeze(dataclasses.asdict(frozen), {})
     record.content["host"]["cores"] = 8
     return start_lines(record, scaled_by_strength(asked.recipe), STRENGTH_RAMP)

@@ -23,8 +23,17 @@ def test_budget_is_parsed_with_its_unit(budget, parsed):
     assert parse_budget(budget) == parsed
 
 
+class Inverse:
+    """An optimizer ingredient whose automatic learning rate falls with the planned epochs."""
+
+    weight_decay = 0.02
+
+    def auto_lr(self, batch_size, epochs):
+        return batch_size / epochs
+
+
 def plan(budget, rate=0.0, images=45_000, **recipe):
-    return make_plan(budget, Recipe(batch_size=128, **recipe), lambda batch, epochs: batch / epochs, images, rate)
+    return make_plan(budget, Recipe(batch_size=128, **recipe), Inverse(), images, rate)
 
 
 def test_time_budget_becomes_the_steps_that_fit():
@@ -52,6 +61,11 @@ def test_plan_depends_on_the_steps_not_on_the_budgets_unit():
 def test_numbers_override_auto():
     assert plan("10steps", lr=0.3, strength=0.7).lr == 0.3
     assert plan("10steps", lr=0.3, strength=0.7).strength == 0.7
+    assert plan("10steps", weight_decay=0.0).weight_decay == 0.0
+
+
+def test_auto_weight_decay_is_the_optimizers():
+    assert plan("10steps").weight_decay == 0.02
 
 
 def test_auto_strength_is_0_up_to_30_epochs_and_1_from_300_on():

@@ -48,8 +48,8 @@ class Parts:
 
     def plan(self, steps_per_second: float = 0.0) -> Plan:
         """Return the plan of the config's budget at a rate of steps."""
-        rule, train_images = self.ingredients.optimizer.auto_lr, len(self.data.train_indices)
-        return make_plan(self.config.budget, self.config.recipe, rule, train_images, steps_per_second)
+        optimizer, train_images = self.ingredients.optimizer, len(self.data.train_indices)
+        return make_plan(self.config.budget, self.config.recipe, optimizer, train_images, steps_per_second)
 
 
 def build(config: Config) -> Parts:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from minuteloop.schema import Recipe, parse_budget
 from minuteloop.validation import ConfigError
@@ -28,14 +28,14 @@ class Plan:
 def make_plan(
     budget: str,
     recipe: Recipe,
-    auto_lr: Callable[[int, float], float],
+    optimizer: Any,
     train_images: int,
     steps_per_second: float = 0.0,
 ) -> Plan:
     """Return the plan for a valid `budget`.
 
-    `auto_lr(batch_size, epochs)` is the optimizer's rule for the peak learning rate; `steps_per_second` is needed for a
-    budget of time only.
+    `optimizer` is an ingredient: its `auto_lr(batch_size, epochs)` and `weight_decay` replace `auto`.
+    `steps_per_second` is needed for a budget of time only.
 
     Raises:
         ConfigError: for a budget of time without a rate.
@@ -52,8 +52,8 @@ def make_plan(
         batch_size=recipe.batch_size,
         epochs=epochs,
         strength=auto_strength(epochs) if recipe.strength == "auto" else float(recipe.strength),
-        lr=auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
-        weight_decay=recipe.weight_decay,
+        lr=optimizer.auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
+        weight_decay=optimizer.weight_decay if recipe.weight_decay == "auto" else float(recipe.weight_decay),
         seconds_asked=amount if unit == "s" else None,
     )
 
