@@ -188,7 +188,7 @@ class Recipe:
     name: str = setting("plain", "name of the recipe")
     batch_size: int = integer(128, 1, 1_000_000, "training batch", "images")
     repeats: int = integer(1, 1, 1000, "repeated augmentation: copies of each image in a batch (Hoffer 2020)")
-    lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the optimizer's rule", allow=("auto",))
+    lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the rule of recipe.optimizer", allow=("auto",))
     weight_decay: Any = number(
         "auto", 0.0, 1e6, "auto: recipe.optimizer.weight_decay, the optimizer's own", allow=("auto",)
     )

@@ -36,7 +36,7 @@ defaults:
   - /ingredient: [adamw, blank]
   - _self_
 name: adam_blank
-weight_decay: 0.02
+optimizer: { weight_decay: 0.02 }
 """,
     "mine/my_blank.py": '''\
 from dataclasses import dataclass
