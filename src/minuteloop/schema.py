@@ -188,9 +188,15 @@ class Recipe:
     name: str = setting("plain", "name of the recipe")
     batch_size: int = integer(128, 1, 1_000_000, "training batch", "images")
     repeats: int = integer(1, 1, 1000, "repeated augmentation: copies of each image in a batch (Hoffer 2020)")
-    lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the rule of recipe.optimizer", allow=("auto",))
+    lr: Any = number(
+        "auto",
+        *(0.0, 1e6, "peak learning rate, of Muon's matrices: its other rates follow; auto: the optimizer's rule"),
+        allow=("auto",),
+    )
     weight_decay: Any = number(
-        "auto", 0.0, 1e6, "auto: recipe.optimizer.weight_decay, the optimizer's own", allow=("auto",)
+        "auto",
+        *(0.0, 1e6, "not of norms, biases and matrices that Muon renormalises; auto: recipe.optimizer.weight_decay"),
+        allow=("auto",),
     )
     clip_grad: Any = number(None, 1e-9, 1e9, "largest gradient norm; null: no clipping", allow=(None,))
     strength: Any = number(
