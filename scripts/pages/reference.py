@@ -47,7 +47,7 @@ def config_page() -> str:
         "",
         "Generated from `src/minuteloop/schema.py`; `python train.py --help` prints the same descriptions. A key is",
         "typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
-        "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.lr`, are in",
+        "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.momentum`, are in",
         "[ingredients.md](ingredients.md). A knob of `arch.block` is one value, or a list with one for each stage.",
         "",
         "## Groups",
@@ -210,7 +210,8 @@ def _recipe(name: str) -> tuple[str, ...]:
         if entry != "_self_"
     ]
     recipe = compose([f"recipe={name}"]).recipe
-    return f"`{name}`", comment, f"{recipe.batch_size:,}", f"{recipe.weight_decay:g}", ", ".join(listed)
+    decay = recipe.optimizer["weight_decay"]
+    return f"`{name}`", comment, f"{recipe.batch_size:,}", f"{decay:g}", ", ".join(listed)
 
 
 def ingredients_page(bench: Path) -> str:

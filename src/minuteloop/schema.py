@@ -192,8 +192,16 @@ class Recipe:
     name: str = setting("plain", "name of the recipe")
     batch_size: int = integer(128, 1, 1_000_000, "training batch", "images")
     repeats: int = integer(1, 1, 1000, "repeated augmentation: copies of each image in a batch (Hoffer 2020)")
-    lr: Any = number("auto", 0.0, 1e6, "peak learning rate; auto: the optimizer's rule", allow=("auto",))
-    weight_decay: float = number(0.0, 0.0, 1e6, "decoupled for AdamW, L2 for SGD; norms and biases have none")
+    lr: Any = number(
+        "auto",
+        *(0.0, 1e6, "peak learning rate, of Muon's matrices: its other rates follow; auto: the optimizer's rule"),
+        allow=("auto",),
+    )
+    weight_decay: Any = number(
+        "auto",
+        *(0.0, 1e6, "not of norms, biases and matrices that Muon renormalises; auto: recipe.optimizer.weight_decay"),
+        allow=("auto",),
+    )
     clip_grad: Any = number(None, 1e-9, 1e9, "largest gradient norm; null: no clipping", allow=(None,))
     paper_epochs: float = number(300.0, 1e-3, 1e6, "length of run that the recipe is for", "epochs")
     strength: Any = custom(

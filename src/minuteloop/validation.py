@@ -18,6 +18,7 @@ RENAMED = {
     "images": "ghost_batch_size",
     "iterations": "ns_steps",
     "limit": "max_lr_scale",
+    "lr": "base_lr",
     "longest_warmup": "max_warmup_fraction",
     "partner": "fallback",
     "partner_momentum": "fallback_momentum",

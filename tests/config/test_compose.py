@@ -39,8 +39,8 @@ def test_alias_is_the_same_config(alias, arch):
 
 
 def test_command_line_overrides_recipe_and_recipe_overrides_schema():
-    assert compose(["recipe=deit"]).recipe.weight_decay == 0.05 != Config().recipe.weight_decay
-    assert compose(["recipe=deit", "recipe.weight_decay=0.1"]).recipe.weight_decay == 0.1
+    assert compose(["recipe=rsb_a1"]).recipe.repeats == 3 != Config().recipe.repeats
+    assert compose(["recipe=rsb_a1", "recipe.repeats=2"]).recipe.repeats == 2
 
 
 def test_ingredient_can_be_removed_and_added():

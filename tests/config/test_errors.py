@@ -177,6 +177,10 @@ FILES = {
         "defaults: [deit, _self_]\noptimizer: {per_images: 64}\n",
         r"recipe\.optimizer\.per_images: .* Did you mean base_batch_size\?",
     ),
+    "recipe/old_rate": (
+        "defaults: [deit, _self_]\noptimizer: {lr: 1e-3}\n",
+        r"recipe\.optimizer\.lr: AdamW has no such field\. Did you mean base_lr\?",
+    ),
     "recipe/type": (
         "defaults: [deit, _self_]\nbatch_size: x\n",
         r"recipe/type\.yaml: recipe\.batch_size=x: must be an integer >= 1",

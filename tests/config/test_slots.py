@@ -7,8 +7,9 @@ from minuteloop.validation import ConfigError
 
 SGD = {
     "_target_": "minuteloop.recipe.optimizers.sgd.SGD",
-    "lr": 0.1,
+    "base_lr": 0.1,
     "base_batch_size": 128,
+    "weight_decay": 5e-4,
     "momentum": 0.9,
     "nesterov": True,
     "bias_factor": 1.0,
@@ -39,7 +40,7 @@ def test_field_of_a_replaced_ingredient_is_rejected(override):
 def layered(tmp_path):
     """Files that set an optimizer's fields before and after the ingredient."""
     for name, text in {
-        "recipe/before": "defaults: [deit, _self_]\noptimizer: {betas: [0.7, 0.8], lr: 0.3}\n",
+        "recipe/before": "defaults: [deit, _self_]\noptimizer: {betas: [0.7, 0.8], base_lr: 0.3}\n",
         "recipe/after": "defaults: [deit, {/ingredient: [sgd]}, _self_]\noptimizer: {momentum: 0.5}\n",
         "recipe/wrong": "defaults: [deit, {/ingredient: [sgd]}, _self_]\noptimizer: {betas: [0.5, 0.5]}\n",
         "ingredient/short": f"# @package recipe.optimizer\n_target_: {SGD['_target_']}\nnesterov: false\n",

@@ -37,7 +37,7 @@ defaults:
   - _self_
 name: adam_blank
 paper_epochs: 100 # the length that the numbers are for
-weight_decay: 0.02
+optimizer: { weight_decay: 0.02 }
 """,
     "mine/my_blank.py": '''\
 from dataclasses import dataclass

@@ -63,7 +63,9 @@ def test_muon_matches_torch_muon():
 
 @pytest.mark.parametrize("fallback", ["sgd", "adamw"])
 def test_the_fallback_matches_torch_with_its_own_learning_rates(fallback):
-    ingredient = Muon(fallback=fallback, head_lr=0.3, depthwise_lr=0.2, bias_lr=0.1, fallback_momentum=0.8)
+    ingredient = Muon(
+        base_lr=0.02, fallback=fallback, head_lr=0.3, depthwise_lr=0.2, bias_lr=0.1, fallback_momentum=0.8
+    )
     ours, theirs = OneOfEachGroup(), OneOfEachGroup()
     theirs.load_state_dict(ours.state_dict())
     optimizer = ingredient(parameter_groups(ours, 0.05), 0.02)
@@ -88,6 +90,33 @@ def test_the_fallback_matches_torch_with_its_own_learning_rates(fallback):
         reference.step()
     for name in ("head.weight", "depthwise.weight", "norm.weight", "norm.bias"):
         torch.testing.assert_close(ours.get_parameter(name), theirs.get_parameter(name))
+
+
+def test_the_peak_rate_scales_the_rates_of_all_groups():
+    ingredient = Muon(base_lr=0.24, head_lr=1.656, depthwise_lr=0.7, bias_lr=106.0)
+    groups = parameter_groups(OneOfEachGroup(), 0.05)
+
+    def rates(lr):
+        return {group["name"]: group["lr"] for group in ingredient(groups, lr).param_groups}
+
+    assert rates(ingredient.auto_lr(128, 2.0)) == {"matrix": 0.24, "head": 1.656, "depthwise": 0.7, "no_decay": 106.0}
+    assert rates(0.06) == pytest.approx({"matrix": 0.06, "head": 0.414, "depthwise": 0.175, "no_decay": 26.5})
+    assert set(rates(0.0).values()) == {0.0}
+
+
+@pytest.mark.parametrize(("renormalise", "decayed"), [(True, set()), (False, {"matrix"})])
+def test_decay_of_matrices_acts_only_without_renormalise(renormalise, decayed):
+    def trained(decay):
+        torch.manual_seed(0)
+        net = OneOfEachGroup()
+        optimizer = Muon(renormalise=renormalise)(parameter_groups(net, decay), 0.1)
+        set_random_gradients(net, 0)
+        optimizer.step()
+        return {group["name"]: group["params"][0].detach() for group in optimizer.param_groups}
+
+    without, with_decay = trained(0.0), trained(0.1)
+    moved = {name for name, weight in without.items() if not torch.equal(weight, with_decay[name])}
+    assert moved == {"head", "depthwise"} | decayed
 
 
 def test_renormalise_scales_matrices_to_the_root_of_their_rows():

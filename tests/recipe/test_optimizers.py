@@ -1,5 +1,6 @@
-"""Optimizers and parameter groups against torch and closed forms."""
+"""Optimizers against torch and closed forms."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,14 +9,11 @@ from torch import nn
 
 from minuteloop import compose
 from minuteloop.config import instantiate
-from minuteloop.nets.net import build_net
-from minuteloop.nets.spec import resolve
 from minuteloop.recipe.optimizers.adamw import AdamW
 from minuteloop.recipe.optimizers.lamb import LAMB
 from minuteloop.recipe.optimizers.lion import Lion
 from minuteloop.recipe.optimizers.rmsprop import RMSProp
 from minuteloop.recipe.optimizers.sgd import SGD
-from minuteloop.recipe.param_groups import parameter_groups
 from minuteloop.validation import ConfigError, check
 
 
@@ -100,6 +98,16 @@ def test_automatic_learning_rate_of_deit_is_the_papers_at_300_epochs():
     assert rates == sorted(rates, reverse=True) and rates[-1] == rates[-2]
 
 
+@pytest.mark.parametrize("cls", [AdamW, LAMB, Lion, RMSProp, SGD])
+def test_fields_of_the_automatic_rate_act_on_nothing_else(cls):
+    ingredient = cls()
+    for name in cls.auto_lr_fields:
+        changed = dataclasses.replace(ingredient, **{name: 2 * getattr(ingredient, name)})
+        assert any(changed.auto_lr(64, epochs) != ingredient.auto_lr(64, epochs) for epochs in (1e-3, 75.0, 1e3)), name
+        for ours, theirs in zip(train_steps(ingredient)[1:], train_steps(changed)[1:], strict=True):
+            assert torch.equal(ours, theirs), name
+
+
 @pytest.mark.parametrize("cls", [AdamW, LAMB, Lion])
 def test_invalid_betas_raise(cls):
     with pytest.raises(ConfigError, match=r"recipe.optimizer.betas=\[0.9\]: must be two numbers in \[0, 1\)"):
@@ -109,24 +117,3 @@ def test_invalid_betas_raise(cls):
 def test_nesterov_without_momentum_raises():
     with pytest.raises(ConfigError, match="momentum=0: must be > 0 with nesterov=true"):
         SGD(momentum=0)
-
-
-# --- parameter groups ---------------------------------------------------------------------------------------------
-
-
-def test_groups_partition_the_parameters_and_only_weights_decay():
-    config = compose(["arch=convnext"])
-    net = build_net(resolve(config.arch, config.size, 32, 10))
-    *decayed, rest = parameter_groups(net, 0.05)
-    ids = [id(p) for group in (*decayed, rest) for p in group["params"]]
-    assert len(ids) == len(set(ids)) and set(ids) == {id(p) for p in net.parameters()}
-    assert [group["name"] for group in (*decayed, rest)] == ["matrix", "depthwise", "head", "no_decay"]
-    assert {group["weight_decay"] for group in decayed} == {0.05} and rest["weight_decay"] == 0
-    undecayed = {name for name, p in net.named_parameters() if any(p is q for q in rest["params"])}
-    norms = {f"{name}.weight" for name, m in net.named_modules() if isinstance(m, nn.LayerNorm)}
-    assert undecayed == {name for name, _ in net.named_parameters() if name.endswith(("bias", "gamma"))} | norms
-
-
-def test_a_module_without_matrices_has_one_group():
-    (group,) = parameter_groups(nn.BatchNorm2d(3), 0.05)
-    assert (group["name"], len(group["params"]), group["weight_decay"]) == ("no_decay", 2, 0.0)

@@ -4,6 +4,7 @@ import pytest
 
 from minuteloop import compose
 from minuteloop.config import instantiate
+from minuteloop.config.compose import CONF
 from minuteloop.recipe.augment.crop import Crop
 from minuteloop.recipe.augment.cutmix import CutMix
 from minuteloop.recipe.augment.flip import Flip
@@ -12,6 +13,7 @@ from minuteloop.recipe.augment.mixup import Mixup
 from minuteloop.recipe.augment.random_erasing import RandomErasing
 from minuteloop.recipe.regularizers.drop_path import DropPath
 from minuteloop.recipe.tta import TTA
+from minuteloop.training.plan import make_plan
 from minuteloop.validation import flat
 
 # as printed (reference/specs.md, section 2); `lr` is the automatic rate at the paper's batch size and epochs
@@ -55,13 +57,39 @@ def compose_recipe(name: str):
     return compose([f"arch={arch}", f"recipe={name}"]).recipe
 
 
+def planned_decay(recipe) -> float:
+    return make_plan("1ep", recipe, instantiate.ingredients(recipe), 45_000).weight_decay
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_recipe_has_the_papers_numbers(name):
     recipe, paper = compose_recipe(name), PUBLISHED[name]
     optimizer = instantiate.ingredients(recipe).optimizer
     assert optimizer.auto_lr(paper["batch"], paper["epochs"]) == pytest.approx(paper["lr"], rel=1e-3)
-    for key in paper.keys() & {"weight_decay", "clip_grad", "repeats"}:
+    assert planned_decay(recipe) == pytest.approx(paper["weight_decay"], rel=5e-3)
+    for key in paper.keys() & {"clip_grad", "repeats"}:
         assert getattr(recipe, key) == pytest.approx(paper[key], rel=5e-3), key
+
+
+UNPUBLISHED_DECAYS = {"deit": 0.05, "minute": 0.05, "plain": 5e-4, "sprint": 0.0}
+
+
+@pytest.mark.parametrize("name", UNPUBLISHED_DECAYS)
+def test_weight_decay_of_the_other_recipes(name):
+    assert planned_decay(compose_recipe(name)) == UNPUBLISHED_DECAYS[name]
+
+
+def test_every_recipes_weight_decay_is_tested():
+    assert PUBLISHED.keys() | UNPUBLISHED_DECAYS.keys() == {file.stem for file in (CONF / "recipe").glob("*.yaml")}
+
+
+OWN_DECAYS = {"adamw": 0.05, "sgd": 5e-4, "lamb": 0.02, "lion": 0.5, "rmsprop": 1e-5, "muon": 5e-4}
+
+
+@pytest.mark.parametrize("name", OWN_DECAYS)
+def test_an_optimizer_in_place_of_the_recipes_brings_its_own_weight_decay(name):
+    recipe = compose(["recipe=rsb_a1", "arch=resnet18", f"ingredient=[{name}]"]).recipe
+    assert planned_decay(recipe) == OWN_DECAYS[name]
 
 
 @pytest.mark.parametrize("name", REGULARIZATION)

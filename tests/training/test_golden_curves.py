@@ -34,7 +34,8 @@ RESNET50 = "arch=resnet size=pico size.depth=0.1 arch.block.act=gelu"
 CONVNEXT = "arch=convnext size=pico size.depth=0.1"
 RECIPES = {
     "airbench94": "arch=airbench size=pico",
-    "airbench94_muon": "arch=airbench size=pico recipe.lr=0.01 recipe.optimizer.head_lr=0.1 recipe.optimizer.bias_lr=5",
+    "airbench94_muon": "arch=airbench size=pico recipe.optimizer.base_lr=0.01 recipe.optimizer.head_lr=0.1 "
+    "recipe.optimizer.bias_lr=5",
     "airbench95": "arch=airbench95 size=pico",
     "airbench96": "arch=airbench96 size=pico",
     "classic": RESNET18,
@@ -49,7 +50,7 @@ RECIPES = {
     "rsb_a1": RESNET50,
     "rsb_a2": RESNET50,
     "rsb_a3": RESNET50,
-    "sprint": "arch=airbench size=pico recipe.lr=0.015",
+    "sprint": "arch=airbench size=pico recipe.optimizer.base_lr=0.015",
     "swin": "arch=swin_t size=pico size.depth=0.1",
 }
 FAST = ("deit", "rsb_a2", "sprint")

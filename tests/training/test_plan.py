@@ -8,7 +8,6 @@ from minuteloop.recipe.augment.label_smoothing import LabelSmoothing
 from minuteloop.recipe.augment.mixup import Mixup
 from minuteloop.recipe.ingredients import Ingredients, auto_strength
 from minuteloop.recipe.losses import CrossEntropy
-from minuteloop.recipe.optimizers.adamw import AdamW
 from minuteloop.recipe.schedules import Cosine
 from minuteloop.schema import Recipe, parse_budget
 from minuteloop.training.plan import make_plan
@@ -29,7 +28,16 @@ def test_budget_is_parsed_with_its_unit(budget, parsed):
     assert parse_budget(budget) == parsed
 
 
-INGREDIENTS = Ingredients(AdamW(), Cosine(), CrossEntropy(), {"mixup": Mixup(), "smoothing": LabelSmoothing()})
+class Inverse:
+    """An optimizer ingredient whose automatic learning rate falls with the planned epochs."""
+
+    weight_decay = 0.02
+
+    def auto_lr(self, batch_size, epochs):
+        return batch_size / epochs
+
+
+INGREDIENTS = Ingredients(Inverse(), Cosine(), CrossEntropy(), {"mixup": Mixup(), "smoothing": LabelSmoothing()})
 
 
 def plan(budget, rate=0.0, images=45_000, **recipe):
@@ -61,6 +69,11 @@ def test_plan_depends_on_the_steps_not_on_the_budgets_unit():
 def test_numbers_override_auto():
     assert plan("10steps", lr=0.3, strength=0.7).lr == 0.3
     assert plan("10steps", lr=0.3, strength=0.7).strength == {"mixup": 0.7, "smoothing": 0.7}
+    assert plan("10steps", weight_decay=0.0).weight_decay == 0.0
+
+
+def test_auto_weight_decay_is_the_optimizers():
+    assert plan("10steps").weight_decay == 0.02
 
 
 def test_auto_strength_is_decided_by_ingredient():

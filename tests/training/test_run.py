@@ -56,6 +56,8 @@ def test_finished_run_leaves_record_config_curves_log_and_weights(cwd):
     assert record["schema"] == 1 and record["status"] == "finished" and record["error"] is None
     assert record["steps"] == record["plan"]["steps"] == 120 and record["plan"]["lr"] == 4e-3
     assert record["config"]["device"] in ("cpu", "cuda") and record["asked"]["device"] == "auto"
+    assert record["config"]["recipe"]["weight_decay"] == record["plan"]["weight_decay"] == 0.05
+    assert record["asked"]["recipe.weight_decay"] == "auto"
     assert yaml.safe_load((folder / "config.yaml").read_text()) == record["config"]
     assert record["metrics"]["test/acc"] > 0.16, "chance is 0.1"
     assert set(record["metrics"]) == {"val/acc", "val/loss", "test/acc", "test/loss"}

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from minuteloop.config.composed_files import Files, replace_slots
 from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
 from minuteloop.config.ingredient_effects import fitted_recipe
-from minuteloop.config.instantiate import ingredient, ingredient_nodes
+from minuteloop.config.instantiate import check_optimizer, ingredient, ingredient_nodes
 from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
 from minuteloop.schema import TRAIN_IMAGES, Config
@@ -146,6 +146,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     check(config)
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
+    check_optimizer(config.recipe, files.overridden())
     _check_sizes(config)
     _check_trainer(config.trainer)
     if config.logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):

@@ -65,6 +65,29 @@ def ingredient(node: Any, where: str) -> Any:
     return instance
 
 
+def check_optimizer(recipe: Recipe, typed: set[str]) -> None:
+    """Check that `auto` has a value, and that no key in `typed`, those of the command line, has no effect.
+
+    Raises ConfigError.
+    """
+    optimizer = ingredient(recipe.optimizer, "recipe.optimizer")
+    rules = {
+        "lr": ("auto_lr", getattr(optimizer, "auto_lr_fields", ())),
+        "weight_decay": ("weight_decay", ("weight_decay",)),
+    }
+    for key, (source, replaced) in rules.items():
+        value = getattr(recipe, key)
+        if value == "auto":
+            if not hasattr(optimizer, source):
+                raise ConfigError(f"recipe.{key}=auto: must be a number; {type(optimizer).__name__} has no {source}")
+            continue
+        for name in replaced:
+            if (where := f"recipe.optimizer.{name}") in typed:
+                raise ConfigError(
+                    f"{where}={spell(getattr(optimizer, name))}: has no effect with recipe.{key}={value}; remove one"
+                )
+
+
 def ingredients(recipe: Recipe) -> Ingredients:
     """Return the ingredients of a checked recipe."""
     instances = {where: ingredient(node, where) for where, node in ingredient_nodes(recipe)}

@@ -103,6 +103,10 @@ class Net(nn.Module):
             x = nn.functional.interpolate(x, [int(size * self.resize) for size in x.shape[2:]], mode="bilinear")
         return self.stem(x)
 
+    def get_classifier(self) -> nn.Linear:
+        """Return the last layer, as timm's models do."""
+        return self.head.linear
+
     def init_from(self, images: Tensor) -> None:
         """Compute the filters of a whitening stem from normalized training images [N, 3, H, W]."""
         for module in self.modules():

@@ -117,10 +117,9 @@ class TimmNet(nn.Module):
         names = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
         return {f"model.{name}" for name in names}
 
-    def classifiers(self) -> nn.ModuleList:
-        """Return the last layers: one, or several where the model has a distillation head or one per branch."""
-        heads = self.model.get_classifier()
-        return nn.ModuleList(heads if isinstance(heads, (list, tuple, nn.ModuleList)) else [heads])
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
+        """Return the last layer, or several where the model has a distillation head or one per branch."""
+        return self.model.get_classifier()
 
     def init_from(self, images: Tensor) -> None:
         """Do nothing: no layer is computed from images."""

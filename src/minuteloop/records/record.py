@@ -83,7 +83,8 @@ class Record:
 
     def freeze(self, plan: dict, cost: dict) -> None:
         """Write the plan, the resolved config and the net's cost, before step 1."""
-        recipe = dataclasses.replace(self.config.recipe, lr=plan["lr"], strength=plan["strength"])
+        frozen = {key: plan[key] for key in ("lr", "weight_decay", "strength")}
+        recipe = dataclasses.replace(self.config.recipe, **frozen)
         self.config = dataclasses.replace(self.config, recipe=recipe)
         config = dataclasses.asdict(self.config)
         resolved, asked = flat(config), flat(dataclasses.asdict(self.asked))

@@ -40,13 +40,13 @@ def make_plan(
     steps_per_epoch = max(train_images // recipe.batch_size, 1)
     per_unit = {"s": steps_per_second, "ep": steps_per_epoch, "steps": 1}[unit]
     steps = max(round(amount * per_unit), 1)
-    epochs = steps * recipe.batch_size / train_images
+    epochs, optimizer = steps * recipe.batch_size / train_images, ingredients.optimizer
     return Plan(
         steps=steps,
         batch_size=recipe.batch_size,
         epochs=epochs,
         strength=ingredients.strengths(recipe.strength, recipe.named, epochs, recipe.paper_epochs),
-        lr=ingredients.optimizer.auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
-        weight_decay=recipe.weight_decay,
+        lr=optimizer.auto_lr(recipe.batch_size, epochs) if recipe.lr == "auto" else float(recipe.lr),
+        weight_decay=optimizer.weight_decay if recipe.weight_decay == "auto" else float(recipe.weight_decay),
         seconds_asked=amount if unit == "s" else None,
     )
