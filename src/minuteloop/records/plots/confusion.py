@@ -45,16 +45,18 @@ def plot_confusion_matrix(
     """
     total, correct = counts.sum(), np.trace(counts)
     worst = worst_pairs(counts, classes)
+    subtitle = f"Most frequent errors (true as predicted, images): {'; '.join(worst)}" if worst else "No errors"
     names, group_size = [plain(name) for name in classes], 1  # classes that share a name
     if set(classes) == {name for group in SUPERCLASSES.values() for name in group}:
         order = [classes.index(name) for group in SUPERCLASSES.values() for name in group]
         counts, names, group_size = counts[np.ix_(order, order)], list(SUPERCLASSES), 5
+        subtitle += ". Names are of superclasses; their recall and precision are means of five classes"
     count, margin = len(classes), 1.0 if group_size == 1 else 2.3  # inches, for the names
     canvas = Canvas(
         margin + SIDE + EDGE + 0.85,
         margin + SIDE + EDGE + 0.35,
         f"{split.capitalize()} set: {correct / max(total, 1):.2%} of {total:,} images correct".replace("%", " %"),
-        f"Most frequent errors (true as predicted, images): {'; '.join(worst)}" if worst else "No errors",
+        subtitle,
         caption,
     )
     axes = canvas.axes(margin, margin + EDGE, SIDE, SIDE)

@@ -51,10 +51,10 @@ def plot_curves(
         for column in columns:
             _plot_column(axes, metrics, column)
         _finish_panel(axes, title, plan)
-    if not any(row.get("val/acc") for row in metrics):
+    if [line.get_label().split()[0] for line in accuracy.lines] == ["test"]:
         accuracy.set_ylim(0, 100)
-        text = "no validation split (data.holdout=0)"
-        accuracy.text(0.5, 0.5, text, transform=accuracy.transAxes, ha="center", color=GREY, fontsize=8)
+        text = "no validation split (data.holdout=0):\nthe test set is read once, at the end"
+        accuracy.text(0.5, 0.5, text, transform=accuracy.transAxes, ha="center", va="center", color=GREY, fontsize=8)
     steps, rates = learning_rates(schedule, plan)
     rate.plot(steps, rates, color=GREY, label=f"peak {rates.max():.3g}, last {rates[-1]:.3g}")
     rate.set_ylim(bottom=0)

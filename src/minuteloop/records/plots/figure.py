@@ -23,7 +23,8 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"  # safe for colour-blind re
 TITLE, SUBTITLE, CAPTION = 10, 8, 6.5  # font sizes in points
 MARGIN = 0.15  # inches, around everything
 GLYPH, LEADING = 0.56, 1.45  # mean width of a character and height of a line, in font sizes
-SEPARATOR, NO_BREAK = " · ", "\N{NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+SEPARATOR = f"{NO_BREAK}· "  # a caption may break after it
 
 
 class Canvas:

@@ -128,7 +128,7 @@ def largest_shares(target: np.ndarray) -> list[int]:
 def _augmentations(factors: dict[str, float | None]) -> str:
     """Return which augmentations are on, scaled and off."""
     full = [name for name, factor in factors.items() if factor in (None, 1)]
-    scaled = [f"{name} at {factor:.0%}" for name, factor in factors.items() if factor not in (None, 0, 1)]
+    scaled = [f"{name} at {_percent(factor)}" for name, factor in factors.items() if factor not in (None, 0, 1)]
     off = [name for name, factor in factors.items() if factor == 0]
     text = ", ".join(full + scaled) or "no augmentation"
     return f"{text}; off (recipe.strength): {', '.join(off)}" if off else text
@@ -144,7 +144,7 @@ def _plot_tiles(tiles: list[Tile], columns: int, title: str, subtitle: str, capt
     lines = max((len(text) for tile in tiles for text in tile.texts), default=0)
     width = per_tile * (IMAGE + INNER_GAP) - INNER_GAP + GAP
     height = IMAGE + lines * LINE + GAP
-    rows = max(-(-len(tiles) // columns), 1)
+    rows = -(-len(tiles) // columns)
     pixels = np.full((rows * height, columns * width - GAP, 3), 255, np.uint8)
     canvas = Canvas(pixels.shape[1] / DPI, pixels.shape[0] / DPI, title, subtitle, caption)
     for index, tile in enumerate(tiles):
@@ -153,7 +153,8 @@ def _plot_tiles(tiles: list[Tile], columns: int, title: str, subtitle: str, capt
             pixels[top : top + IMAGE, left : left + IMAGE] = enlarge(image, IMAGE)
             write_lines(canvas, texts, left + IMAGE / 2, top + IMAGE)
             left += IMAGE + INNER_GAP
-    canvas.image(pixels)
+    if tiles:
+        canvas.image(pixels)
     return canvas.figure
 
 
