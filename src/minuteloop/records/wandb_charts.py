@@ -13,7 +13,7 @@ def wandb_charts(folder: Path) -> dict:
     """
     import wandb
 
-    path = folder / "pictures/confusion_matrix.csv"
+    path = folder / "confusion_matrix.csv"
     if not path.exists():
         return {}
     with path.open(newline="") as file:

@@ -58,7 +58,7 @@ def draw(
 ) -> None:
     """Write pictures/*.png to the run's folder; log a warning for each that cannot be drawn or written.
 
-    pictures/confusion_matrix.csv has the numbers of the confusion matrix.
+    confusion_matrix.csv has the numbers of the confusion matrix.
 
     Args:
         record: of a run that has written metrics.csv.
@@ -72,7 +72,7 @@ def draw(
     def confusion_matrix():
         probabilities = evaluated.probabilities()
         counts = confusion_counts(evaluated.labels, probabilities.argmax(1), len(classes))
-        record.write("pictures/confusion_matrix.csv", _csv(counts, classes))
+        record.write("confusion_matrix.csv", _csv(counts, classes))
         return plot_confusion_matrix(counts, classes, split=evaluated.split, caption=caption)
 
     def misclassified():
