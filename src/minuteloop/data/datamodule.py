@@ -75,11 +75,12 @@ class CIFARDataModule(pl.LightningDataModule):
     def first_batch(self, pipeline: ChunkPipeline | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the first training batch, uint8 images and labels as stored, or what `pipeline.chunk` makes of them.
 
-        Needs the images on their device, so a trainer has to have run.
+        Needs a trainer, which has moved the images to their device.
         """
-        indices = self.train_indices.to(self.device)
-        arguments = {"seed": self.seed, "repeats": self.repeats, "pipeline": pipeline}
-        return next(iter(DeviceLoader(*self.train, indices, self.batch_size, **arguments)))
+        loader = self.train_dataloader()
+        loader.epoch = loader.batches_done = lambda: 0
+        loader.pipeline = pipeline
+        return next(iter(loader))
 
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(*self.train, self.val_indices.to(self.device), EVAL_BATCH)
