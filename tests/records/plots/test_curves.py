@@ -82,3 +82,17 @@ def test_single_test_accuracy_without_validation_split_is_explained():
     assert "data.holdout=0" in accuracy.texts[0].get_text()
     _, accuracy, _ = curves([row, {"step": "200", "val/acc": "0.61"}])
     assert not accuracy.texts
+
+
+def test_tiny_learning_rates_are_written_at_their_ticks():
+    rate = curves([], PLAN | {"lr": 4e-5})[2]
+    rate.figure.canvas.draw()
+    labels = [label.get_text().replace("\N{MINUS SIGN}", "-") for label in rate.get_yticklabels()]
+    assert rate.yaxis.get_offset_text().get_text() == "" and "4e-05" in labels
+
+
+def test_legends_leave_a_single_point_visible():
+    loss, *_ = curves([{"step": "150", "train/loss": "2.3"}, {"step": "200", "test/loss": "2", "test/acc": "0.2"}])
+    loss.figure.canvas.draw()
+    box = loss.get_legend().get_window_extent()
+    assert not any(box.contains(*loss.transData.transform(line.get_xydata()[0])) for line in loss.lines)

@@ -84,8 +84,8 @@ def _finish_panel(axes: Axes, title: str, plan: dict) -> None:
     second.set_xlabel("epochs", fontsize=8)
     for each in (axes, second):
         each.tick_params(labelsize=8)
-    axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.spines["right"].set_visible(False)
     if axes.lines:
-        axes.legend(fontsize=8, loc="lower right" if "accuracy" in title else "upper right", framealpha=0.7)
+        axes.legend(fontsize=8, loc="best", framealpha=0.7)

@@ -127,11 +127,14 @@ def largest_shares(target: np.ndarray) -> list[int]:
 
 def _augmentations(factors: dict[str, float | None]) -> str:
     """Return which augmentations are on, scaled and off."""
-    full = [name for name, factor in factors.items() if factor in (None, 1)]
-    scaled = [f"{name} at {_percent(factor)}" for name, factor in factors.items() if factor not in (None, 0, 1)]
-    off = [name for name, factor in factors.items() if factor == 0]
-    text = ", ".join(full + scaled) or "no augmentation"
-    return f"{text}; off (recipe.strength): {', '.join(off)}" if off else text
+    by_factor: dict[float, list[str]] = {}
+    for name, factor in factors.items():
+        by_factor.setdefault(1.0 if factor is None else factor, []).append(name)
+    full, off = by_factor.pop(1.0, []), by_factor.pop(0.0, [])
+    parts = [", ".join(full)] if full or not by_factor else []
+    parts += [f"at {_percent(factor)}: {', '.join(names)}" for factor, names in by_factor.items()]
+    parts += [f"off (recipe.strength): {', '.join(off)}"] if off else []
+    return "; ".join(part or "no augmentation" for part in parts)
 
 
 def _percent(probability: float) -> str:
