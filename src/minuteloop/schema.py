@@ -248,7 +248,7 @@ class Logger:
     project: str = setting("minuteloop", "W&B project")
     group: Any = setting(None, "W&B group; null: the name of the sweep's folder")
     tags: list[str] = setting([], "W&B tags")
-    pictures: bool = setting(True, "draw PNGs at the end of a run (0.7 s of a CPU core)")
+    pictures: bool = setting(True, "draw PNGs at the end of a run (1 s of a CPU core)")
 
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}

@@ -83,8 +83,9 @@ def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd
     for file in (cwd / "mine/pictures").iterdir():
         (copy,) = cwd.glob(f"mine/wandb/offline-run-*/files/{summary[f'pictures/{file.stem}.path']}")
         assert copy.read_bytes() == file.read_bytes()
-    (artifact,) = records["artifact"]
+    artifact, table = sorted(records["artifact"], key=lambda item: item["type"])
     assert artifact["type"] == "model" and artifact["name"] == "a-net-1"
+    assert "confusion_matrix" in table["name"]
     files = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
     assert files["model.safetensors"] == cwd / "mine/model.safetensors"
     assert files["config.yaml"] == cwd / "mine/config.yaml"

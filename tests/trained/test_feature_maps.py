@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -13,9 +14,10 @@ import minuteloop
 from minuteloop.data import cifar
 from minuteloop.nets.net import build_net
 from minuteloop.nets.spec import resolve
+from minuteloop.records.plots.image_grid import GAP, IMAGE, INNER_GAP, LINE
 from minuteloop.schema import Arch, Size, Stem
 from minuteloop.trained import feature_maps
-from minuteloop.trained.feature_maps import draw_feature_maps, plot_feature_maps, plot_filters, stem_filters
+from minuteloop.trained.feature_maps import FILTER, draw_feature_maps, plot_feature_maps, plot_filters, stem_filters
 from minuteloop.validation import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -72,22 +74,69 @@ def test_stem_filters_convolve_the_image_like_a_space_to_depth_stem(stride):
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4)
 
 
+def pixels_of(figure):
+    return figure.images[0].get_array()[..., :3]
+
+
 def test_filters_range_from_black_to_white_with_grey_for_0():
     weights = np.zeros((3, 3, 2, 2), dtype=np.float32)
     weights[0, :, 0, 0], weights[0, :, 1, 1] = -2, 2
-    first, second, *_ = (axes.images[0].get_array() for axes in plot_filters(weights).axes)
-    assert first[0, 0].tolist() == [0, 0, 0] and first[1, 1].tolist() == [1, 1, 1] and (second == 0.5).all()
+    pixels = pixels_of(plot_filters(weights))
+    assert (pixels[: FILTER // 2, : FILTER // 2] == 0).all()
+    assert (pixels[FILTER // 2 : FILTER, FILTER // 2 : FILTER] == 255).all()
+    second = FILTER + GAP // 2
+    assert (pixels[:FILTER, second : second + FILTER] == 128).all()
 
 
 def test_filters_fill_an_incomplete_last_row():
-    axes = plot_filters(np.ones((10, 3, 2, 2), dtype=np.float32)).axes
-    assert [len(ax.images) for ax in axes] == [1] * 10 + [0] * 6 and not any(ax.axison for ax in axes)
+    figure = plot_filters(np.ones((10, 3, 2, 2), dtype=np.float32))
+    cell = FILTER + GAP // 2
+    assert pixels_of(figure).shape == (2 * cell, 8 * cell, 3), "ten filters of ones are white on white"
+    assert figure.texts[0].get_text() == "Stem filters: 10 of 10, 2x2 pixels each"
 
 
-def test_feature_maps_have_a_row_per_image_and_a_column_per_stage():
-    images = np.zeros((2, 3, 32, 32), dtype=np.uint8)
-    magnitudes = [(2, np.random.rand(2, 16, 16)), (4, np.random.rand(2, 8, 8))]
-    axes = plot_feature_maps(images, magnitudes, ["maple_tree", "cat"]).axes
-    titles = [ax.get_title() for ax in axes]
-    assert titles == ["maple tree", "stage 1, /2", "stage 2, /4", "cat", "", ""]
-    np.testing.assert_array_equal(axes[5].images[0].get_array(), magnitudes[1][1][1])
+def test_feature_maps_have_a_row_per_image_and_a_map_and_an_overlay_per_stage():
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 255, (2, 3, 32, 32), dtype=np.uint8)
+    magnitudes = [(2, generator.random((2, 16, 16)) + 3), (4, generator.random((2, 8, 8)))]
+    texts = [[("✗ cat 90 %", "red"), ("✓ maple tree 4 %", "blue")], [("✓ dog 50 %", "blue")]]
+    figure = plot_feature_maps(images, magnitudes, texts, ["the caption"])
+    written = [text.get_text() for text in figure.texts]
+    assert written[0] == "Feature maps: root mean square over the channels of each stage's output"
+    assert {"✗ cat 90 %", "✓ maple tree 4 %", "✓ dog 50 %", "the\N{NO-BREAK SPACE}caption"} < set(written)
+    assert written[-2:] == ["stage 1, stride 2, 16x16", "stage 2, stride 4, 8x8"]
+
+    pixels, cell = pixels_of(figure), IMAGE + INNER_GAP
+    top = LINE + 4 + IMAGE + 3 * LINE + GAP  # of the second image
+    row = pixels[top : top + IMAGE]
+    assert (row[::5, :IMAGE:5] == images[1].transpose(1, 2, 0)).all()
+    maps = magnitudes[1][1]
+    scaled = (maps[1] - maps.min()) / (maps.max() - maps.min())
+    expected = np.round(255 * matplotlib.colormaps["viridis"](scaled)[..., :3])
+    assert (row[::20, 3 * cell : 3 * cell + IMAGE : 20] == expected).all()
+    overlay = row[:, 4 * cell : 4 * cell + IMAGE].astype(float)
+    grey = np.repeat(np.repeat(images[1].mean(0), 5, 0), 5, 1)
+    assert np.corrcoef(overlay.mean(2).ravel(), grey.ravel())[0, 1] > 0.7, "the image shows through"
+
+
+def test_scale_of_each_stage_is_in_numbers():
+    magnitudes = [(2, np.array([[[1.5, 2.0], [2.5, 0.25]]])), (4, np.ones((1, 1, 1)))]
+    axes = plot_feature_maps(np.zeros((1, 3, 32, 32), np.uint8), magnitudes, [[]]).axes
+    labels = [[label.get_text() for label in ax.get_xticklabels()] for ax in axes]
+    assert labels == [["0.25", "2.5"], ["1", "1"]]
+
+
+def test_predicted_class_and_probability_are_those_of_the_loaded_net(run, monkeypatch):
+    calls = []
+    plot = feature_maps.plot_feature_maps
+    monkeypatch.setattr(feature_maps, "plot_feature_maps", lambda *args: calls.append(args) or plot(*args))
+    draw_feature_maps(run, [3, 999])
+    ((images, _, texts, caption),) = calls
+    dataset = cifar.load("sample")
+    probabilities = minuteloop.load(run)(images).softmax(1).detach().numpy()
+    for index, lines, row in zip([3, 999], texts, probabilities, strict=True):
+        words = [text for text, _ in lines]
+        label, predicted = dataset.test_labels[index], row.argmax()
+        first = f"{'✓' if label == predicted else '✗'} {dataset.classes[predicted]} {row[predicted]:.0%}"
+        assert words[0] == first.replace("%", " %") and words[-1] == f"#{index}"
+    assert caption[0].endswith("(run)") and "seed 0" in caption

@@ -72,6 +72,16 @@ class CIFARDataModule(pl.LightningDataModule):
             pipeline=self.pipeline,
         )
 
+    def first_batch(self, pipeline: ChunkPipeline | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first training batch, uint8 images and labels as stored, or what `pipeline.chunk` makes of them.
+
+        Needs a trainer, which has moved the images to their device.
+        """
+        loader = self.train_dataloader()
+        loader.epoch = loader.batches_done = lambda: 0
+        loader.pipeline = pipeline
+        return next(iter(loader))
+
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(*self.train, self.val_indices.to(self.device), EVAL_BATCH)
 

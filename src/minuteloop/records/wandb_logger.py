@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from minuteloop.records.background_calls import BackgroundCalls, first_line
 from minuteloop.records.record import Record
+from minuteloop.records.wandb_charts import wandb_charts
 from minuteloop.records.wandb_service import end_service
 from minuteloop.schema import Config
 
@@ -57,7 +58,7 @@ class BackgroundWandbLogger(WandbLogger):
 
         pictures = {f"pictures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("pictures/*.png"))}
         if pictures:
-            self.run.log(pictures)
+            self.run.log(pictures | wandb_charts(folder))
 
     def _log_model_artifact(self, record: Record) -> None:
         """Log the model artifact, named after the run."""

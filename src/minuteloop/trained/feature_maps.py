@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +14,19 @@ from torch import nn
 from minuteloop.config.compose import typed
 from minuteloop.data import cifar
 from minuteloop.data.cifar import Images
-from minuteloop.records.plots import encode_png
+from minuteloop.records.plots.figure import DPI, SUBTITLE, Canvas, encode_png, plain, run_caption
+from minuteloop.records.plots.image_grid import FONT, GAP, IMAGE, INNER_GAP, LINE, enlarge, result_lines, write_lines
 from minuteloop.records.record import read_record
 from minuteloop.trained.load import load
 from minuteloop.validation import ConfigError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_FILTERS = 64  # in the picture
+FILTER = 96  # pixels of the picture
+MIN_WIDTH = 5.5  # inches, for the texts
 
 
 def draw_feature_maps(folder: str | Path, indices: Sequence[int]) -> list[Path]:
@@ -41,11 +46,16 @@ def draw_feature_maps(folder: str | Path, indices: Sequence[int]) -> list[Path]:
     images = dataset.test_images[indices]
     with torch.no_grad():
         stages = model.net.features(model.normalize(images))
+        probabilities = model(images).softmax(1).numpy()
     magnitudes = [(stride, maps.float().square().mean(1).sqrt().numpy()) for stride, maps in stages]
-    names = [dataset.classes[label] for label in dataset.test_labels[indices]]
+    names = [plain(name) for name in dataset.classes]
+    labels = dataset.test_labels[indices]
+    texts = [result_lines(names, *row) for row in zip(labels, probabilities, indices, strict=True)]
+    date = datetime.fromtimestamp((folder / "result.json").stat().st_mtime)
+    caption = run_caption(read_record(folder, str(folder)), folder, date)
     figures = {
-        "filters": plot_filters(stem_filters(model.net)),
-        "maps": plot_feature_maps(images, magnitudes, names),
+        "filters": plot_filters(stem_filters(model.net), caption),
+        "maps": plot_feature_maps(images, magnitudes, texts, caption),
     }
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
@@ -83,40 +93,89 @@ def stem_filters(net: nn.Module) -> np.ndarray:
     raise ConfigError("filters: the stem must have a convolution that reads the image's colours")
 
 
-def plot_filters(weights: np.ndarray) -> Figure:
-    """Plot the first MAX_FILTERS of weights [N,3,H,W], each scaled to its own range; grey is 0."""
-    from matplotlib.figure import Figure
-
-    weights = weights[:MAX_FILTERS]
-    columns = min(8, len(weights))
-    rows = -(-len(weights) // columns)
-    figure = Figure(figsize=(columns, rows + 0.4), layout="constrained")
-    figure.suptitle(f"Stem filters, {weights.shape[2]}x{weights.shape[3]} pixels each", fontsize=9)
-    all_axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes in all_axes:
-        axes.axis("off")
-    for axes, weight in zip(all_axes, weights, strict=False):  # the last row may be incomplete
+def plot_filters(weights: np.ndarray, caption: Sequence[str] = ()) -> Figure:
+    """Plot the first MAX_FILTERS of weights [N,3,H,W], each scaled to its own largest weight; grey is 0."""
+    shown = weights[:MAX_FILTERS]
+    columns, cell = min(8, len(shown)), FILTER + GAP // 2
+    rows = -(-len(shown) // columns)
+    width, height = columns * cell / DPI, rows * cell / DPI
+    canvas = Canvas(
+        max(width, MIN_WIDTH),
+        height,
+        f"Stem filters: {len(shown)} of {len(weights)}, {weights.shape[2]}x{weights.shape[3]} pixels each",
+        "As colours: grey is 0, black and white are minus and plus the filter's largest weight.",
+        caption,
+    )
+    pixels = np.full((rows * cell, columns * cell, 3), 255, np.uint8)
+    for index, weight in enumerate(shown):
+        top, left = index // columns * cell, index % columns * cell
         scale = np.abs(weight).max() or 1.0
-        axes.imshow((weight.transpose(1, 2, 0) / scale + 1) / 2)
-    return figure
+        pixels[top : top + FILTER, left : left + FILTER] = _bytes(enlarge((weight / scale + 1) / 2, FILTER))
+    canvas.image(pixels)
+    return canvas.figure
 
 
-def plot_feature_maps(images: np.ndarray, magnitudes: Sequence[tuple[int, np.ndarray]], names: Sequence[str]) -> Figure:
-    """Plot one row per image: the image, uint8 [N,3,H,W], with its class name, and the feature maps of each stage.
+def plot_feature_maps(
+    images: np.ndarray,
+    magnitudes: Sequence[tuple[int, np.ndarray]],
+    texts: Sequence[Sequence[tuple[str, str]]],
+    caption: Sequence[str] = (),
+) -> Figure:
+    """Plot one row per image, uint8 [N,3,H,W]: the image, and for each stage its map, alone and over the image.
 
-    `magnitudes`: for each stage its stride in pixels and the root mean square over the channels, [N,h,w].
+    `magnitudes`: for each stage its stride in pixels and the root mean square over the channels, [N,h,w]. A stage has
+    one scale for all images, from its smallest to its largest value. `texts`: for each image lines with their colours.
     """
-    from matplotlib.figure import Figure
+    from matplotlib import colormaps
 
-    figure = Figure(figsize=(1.3 * (len(magnitudes) + 1), 1.3 * len(images) + 0.4), layout="constrained")
-    grid = figure.subplots(len(images), len(magnitudes) + 1, squeeze=False)
-    for row, (image, name) in enumerate(zip(images, names, strict=True)):
-        grid[row, 0].imshow(image.transpose(1, 2, 0))
-        grid[row, 0].set_title(name.replace("_", " "), fontsize=8)
-        for stage, (stride, maps) in enumerate(magnitudes, 1):
-            grid[row, stage].imshow(maps[row], cmap="viridis")
-            if row == 0:
-                grid[row, stage].set_title(f"stage {stage}, /{stride}", fontsize=8)
-    for axes in grid.flat:
-        axes.axis("off")
-    return figure
+    cell, colours = IMAGE + INNER_GAP, colormaps["viridis"]
+    row_height, columns = IMAGE + 3 * LINE + GAP, 1 + 2 * len(magnitudes)
+    top = LINE + 4  # of the first row, for the headings
+    pixels = np.full((top + len(images) * row_height, columns * cell - INNER_GAP, 3), 255, np.uint8)
+    for row, image in enumerate(images):
+        rows = slice(top + row * row_height, top + row * row_height + IMAGE)
+        pixels[rows, :IMAGE] = enlarge(image, IMAGE)
+        for stage, (_, maps) in enumerate(magnitudes):
+            left, scaled = cell * (1 + 2 * stage), (maps - maps.min()) / (np.ptp(maps) or 1.0)
+            for column, picture in enumerate(_map_and_overlay(image, scaled[row], colours)):
+                pixels[rows, left + column * cell : left + column * cell + IMAGE] = _bytes(picture)
+    canvas = Canvas(
+        max(pixels.shape[1] / DPI, MIN_WIDTH),
+        pixels.shape[0] / DPI + 0.3,  # inches, for the scales
+        "Feature maps: root mean square over the channels of each stage's output",
+        "Left of each pair: the map, with the scale of its stage at the bottom; right: the same over the image. "
+        "✓ true class, ✗ predicted class where it is another, each with its probability; # index in the test set.",
+        caption,
+    )
+    canvas.image(pixels)
+    for row, lines in enumerate(texts):
+        write_lines(canvas, lines, IMAGE / 2, top + row * row_height + IMAGE)
+    for stage, (stride, maps) in enumerate(magnitudes):
+        left = cell * (1 + 2 * stage)
+        heading = f"stage {stage + 1}, stride {stride}, {maps.shape[1]}x{maps.shape[2]}"
+        canvas.text(
+            (left + cell - INNER_GAP / 2) / DPI, canvas.content, heading, ha="center", va="top", fontsize=SUBTITLE
+        )
+        _draw_scale(canvas.axes(left / DPI, 0.2, IMAGE / DPI, 0.1), maps.min(), maps.max())
+    return canvas.figure
+
+
+def _map_and_overlay(image: np.ndarray, values: np.ndarray, colours: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """Return a map [h,w] in [0, 1] in colours, and blended with its image uint8 [3,H,W]; both [IMAGE,IMAGE,3]."""
+    alone = colours(enlarge(values[None], IMAGE)[..., 0])[..., :3]
+    smooth = nn.functional.interpolate(torch.from_numpy(values)[None, None], (IMAGE, IMAGE), mode="bilinear")
+    grey = enlarge(image.mean(0, keepdims=True), IMAGE) / 255
+    return alone, 0.45 * grey + 0.55 * colours(smooth[0, 0].numpy())[..., :3]
+
+
+def _draw_scale(axes: Axes, smallest: float, largest: float) -> None:
+    """Draw a colour bar over the values of a stage."""
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap="viridis", aspect="auto", extent=(0, 1, 0, 1))
+    axes.set(xticks=[0, 1], yticks=[])
+    axes.set_xticklabels([f"{smallest:.3g}", f"{largest:.3g}"], fontsize=FONT)
+    axes.tick_params(length=2, pad=1)
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """Return an image in [0, 1] as uint8."""
+    return np.round(255 * image).astype(np.uint8)

@@ -109,6 +109,7 @@ def _with_data_root(config: Config) -> Config:
 def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     """Train, evaluate, draw and log; the record is finished before pictures and W&B, which cannot cost the run."""
     from minuteloop.records import loggers
+    from minuteloop.training.pictures import draw_pictures
     from minuteloop.training.timing import Clock
 
     config, clock = record.config, Clock(plan.seconds_asked, stopwatch)
@@ -118,7 +119,7 @@ def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Int
     try:
         _fit_and_evaluate(record, parts, module, clock, interrupt, run_loggers)
         if config.logger.pictures:
-            _draw_pictures(record, module, parts.images)
+            draw_pictures(record, module, parts)
         if clock.is_late:
             budget = f"budget of {plan.seconds_asked:g} s"
             log.warning(f"training took {clock.seconds:.1f} s, more than its {budget}; was the machine busy?")
@@ -167,16 +168,3 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     interrupted = interrupt.signum and steps < plan.steps
     status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
     record.finish(status, steps, hardware.peak_memory(config.device))
-
-
-def _draw_pictures(record: Record, module, images) -> None:
-    from minuteloop.records import plots
-
-    plots.draw(
-        record,
-        logits=module.test_logits,
-        first_batch=module.first_batch,
-        mean=module.pipeline.mean,
-        std=module.pipeline.std,
-        dataset=images,
-    )
