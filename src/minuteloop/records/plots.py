@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-    from minuteloop.data.cifar import Images
-
 log = logging.getLogger("minuteloop")
 
 ROWS, COLUMNS = 4, 8  # of a grid of images
@@ -31,20 +29,25 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#666666"  # safe for colour-blind re
 def draw(
     record: Record,
     *,
+    split: str,
+    images: np.ndarray,
+    labels: np.ndarray,
     logits: list[Tensor],
+    classes: Sequence[str],
     first_batch: tuple[Tensor, Tensor],
     mean: Tensor,
     std: Tensor,
-    dataset: Images,
 ) -> None:
     """Write pictures/*.png to the run's folder; log a warning for each that cannot be drawn or written.
 
     Args:
         record: of a run that has written metrics.csv.
-        logits: [N,K] of each batch of the test set.
+        split: that was evaluated: "validation" or "test".
+        images, labels: of the split, uint8 [N,3,H,W] and int [N].
+        logits: [N,K] of each batch of the split; none where nothing was evaluated.
+        classes: names of the K classes.
         first_batch: normalized images [N,3,H,W] and targets [N,K] of the first step.
         mean, std: of the normalization, [1,3,1,1] in 0..255.
-        dataset: with the test images.
     """
 
     def probabilities() -> np.ndarray:
@@ -61,10 +64,11 @@ def draw(
         with (record.folder / "metrics.csv").open(newline="") as file:
             return list(csv.DictReader(file))
 
-    images, labels, classes = dataset.test_images, dataset.test_labels, dataset.classes
-    pictures = {
-        "confusion_matrix": lambda: plot_confusion_matrix(labels, probabilities().argmax(1), classes),
-        "misclassified": lambda: plot_misclassified(images, labels, probabilities(), classes),
+    evaluated = {
+        "confusion_matrix": lambda: plot_confusion_matrix(labels, probabilities().argmax(1), classes, split),
+        "misclassified": lambda: plot_misclassified(images, labels, probabilities(), classes, split),
+    }
+    pictures = (evaluated if logits else {}) | {
         "training_batch": lambda: plot_training_batch(*training_batch(), classes),
         "curves": lambda: plot_curves(metrics()),
     }
@@ -83,7 +87,9 @@ def encode_png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def plot_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> Figure:
+def plot_confusion_matrix(
+    labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], split: str = "test"
+) -> Figure:
     """Plot the percentage of each true class (row) that is predicted as each class (column); both int [N].
 
     Up to 20 classes have names and numbers; the classes of CIFAR-100 are sorted by its 20 superclasses.
@@ -117,12 +123,14 @@ def plot_confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: 
             colour = "white" if value > 36 else "black"
             axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=9)
     axes.set(xlabel="predicted", ylabel="true")
-    axes.set_title(f"Test set: {np.mean(labels == predictions):.2%} of {len(labels):,} images correct")
+    axes.set_title(
+        f"{split.capitalize()} split: {np.mean(labels == predictions):.2%} of {len(labels):,} images correct"
+    )
     return figure
 
 
 def plot_misclassified(
-    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+    images: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], split: str = "test"
 ) -> Figure:
     """Plot the errors with the highest confidence; images uint8, labels int [N], probabilities [N,K]."""
     names = [name.replace("_", " ") for name in classes]
@@ -130,7 +138,9 @@ def plot_misclassified(
     errors = np.flatnonzero(predictions != labels)
     worst = errors[np.argsort(-confidence[errors], kind="stable")][: ROWS * COLUMNS]
     captions = [(names[labels[i]], f"predicted {names[predictions[i]]}, {confidence[i]:.0%}") for i in worst]
-    return _plot_grid(images[worst] / 255, captions, f"The most confident of {len(errors):,} errors on the test set")
+    return _plot_grid(
+        images[worst] / 255, captions, f"The most confident of {len(errors):,} errors on the {split} split"
+    )
 
 
 def plot_training_batch(images: np.ndarray, targets: np.ndarray, classes: Sequence[str]) -> Figure:

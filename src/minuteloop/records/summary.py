@@ -49,6 +49,19 @@ def strength_line(plan: dict, asked: object, scaled: list[str], ramp: tuple[floa
     return f"strength {strength:g}, {effect}" + (f" (auto: {epochs})" if asked == "auto" else "")
 
 
+def strength_words(plan: dict) -> str:
+    """Return a plan's strength in words: 'full', 'off: mixup, cutmix', 'mixup at 45 %'.
+
+    It is a number for all ingredients that recipe.strength scales, or a factor for each of them.
+    """
+    strength = plan["strength"]
+    if not isinstance(strength, dict):
+        return {0: "off", 1: "full"}.get(strength, f"{strength:.0%}".replace("%", " %"))
+    off = [name for name, factor in strength.items() if factor == 0]
+    scaled = [f"{name} at {100 * factor:.0f} %" for name, factor in strength.items() if 0 < factor < 1]
+    return "; ".join([f"off: {', '.join(off)}"] * bool(off) + [", ".join(scaled)] * bool(scaled)) or "full"
+
+
 def _auto(asked: object) -> str:
     return " (auto)" if asked == "auto" else ""
 
