@@ -57,6 +57,8 @@ def strength_words(plan: dict) -> str:
     strength = plan["strength"]
     if not isinstance(strength, dict):
         return {0: "off", 1: "full"}.get(strength, f"{strength:.0%}".replace("%", " %"))
+    if not strength:
+        return "no regularizers"
     off = [name for name, factor in strength.items() if factor == 0]
     scaled = [f"{name} at {100 * factor:.0f} %" for name, factor in strength.items() if 0 < factor < 1]
     return "; ".join([f"off: {', '.join(off)}"] * bool(off) + [", ".join(scaled)] * bool(scaled)) or "full"

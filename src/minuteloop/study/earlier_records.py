@@ -52,12 +52,12 @@ def _why_again(sweep: Path, config: Config, record: dict, machines: list[dict], 
         return "the earlier run has not read the test set"
     amount, unit = parse_budget(config.budget)
     if unit != "s":
-        return None if machine in machines else _of_another(machine, machines[0])
+        return None if machine in machines else _of_another(machine, machines)
     rates = ArmRates(sweep, config, machines[0], code)
     with rates.locked() as rate:
         expected = [machines[0] | {"threads": rate.threads}] if rate and config.threads == "auto" else machines
         if machine not in expected:
-            return _of_another(machine, expected[0])
+            return _of_another(machine, expected)
         if rate is None:
             rate = rates.save(ArmRate(record["plan"]["steps"], amount, machine["threads"], busy=None))
     if record["plan"]["steps"] != rate.steps:
@@ -65,5 +65,6 @@ def _why_again(sweep: Path, config: Config, record: dict, machines: list[dict], 
     return None
 
 
-def _of_another(machine: dict, here: dict) -> str:
+def _of_another(machine: dict, expected: list[dict]) -> str:
+    here = next((here for here in expected if here["threads"] == machine["threads"]), expected[0])
     return f"the earlier record is of {machine_words(machine, differing([machine, here]))}"

@@ -102,12 +102,11 @@ def _collapse(rows: list[Row]) -> list[str]:
 def _cell_remarks(cells: list[Cell], sweep: Path) -> list[str]:
     """Return why cells were trained again, and where records are that are not in the cell's own folder."""
     remarks = [f"cell {cell.number} was run again: {cell.again}" for cell in cells if cell.again]
+    elsewhere: dict[Path, list[str]] = {}
     for cell in cells:
-        if cell.folder.parent != sweep:
-            remarks.append(f"cell {cell.number} finished before: {os.path.relpath(cell.folder, sweep)}")
-        elif not cell.folder.name.endswith(f"-{cell.number}"):
-            remarks.append(f"cell {cell.number} is in {cell.folder.name}")
-    return remarks
+        if cell.folder.parent != sweep or not cell.folder.name.endswith(f"-{cell.number}"):
+            elsewhere.setdefault(cell.folder.parent, []).append(f"cell {cell.number} is {cell.folder.name}")
+    return remarks + [f"in {os.path.relpath(folder, sweep)}: {', '.join(found)}" for folder, found in elsewhere.items()]
 
 
 def _percent(fractions: list[float | None]) -> str:

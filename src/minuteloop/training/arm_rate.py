@@ -44,7 +44,7 @@ class ArmRates:
     def locked(self) -> Iterator[ArmRate | None]:
         """Give the arm's rate, or None where it is to be measured, which no other process does meanwhile."""
         folder = self.sweep / FOLDER
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / self.name).with_suffix(".lock").open("w") as lock:
             with contextlib.suppress(OSError):  # some network file systems lock nothing
                 fcntl.flock(lock, fcntl.LOCK_EX)

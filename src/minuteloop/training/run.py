@@ -117,6 +117,7 @@ def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) ->
         if record.plan:
             return parts, compile_only(parts, Plan(**record.plan), stopwatch)
         if rate:
+            log.info(f"{record.config.name}: {rate.steps:,} steps, by the rate that was measured for this arm")
             plan = compile_only(parts, parts.plan(rate.steps / rate.seconds), stopwatch)
         else:
             busy = hardware.busy(record.asked.threads) if rates else None
