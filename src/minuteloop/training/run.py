@@ -6,6 +6,7 @@ import contextlib
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minuteloop import hardware
 from minuteloop.config.compose import compose_with_hydra, typed
@@ -21,6 +22,9 @@ from minuteloop.training.plan import STRENGTH_RAMP, Plan
 from minuteloop.training.process_state import restored_process_state
 from minuteloop.training.signals import Interrupt
 from minuteloop.training.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from minuteloop.training.build import Parts
 
 log = logging.getLogger("minuteloop")
 
@@ -99,7 +103,7 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Pa
     _fit(record, parts, plan, stopwatch, interrupt)
 
 
-def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) -> tuple:
+def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) -> tuple[Parts, Plan]:
     """Return the parts of a run and its plan; in a sweep one cell of an arm measures the rate of all.
 
     Where the arm's rate was measured with other threads than threads=auto gives now, its threads are used.
