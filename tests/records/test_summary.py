@@ -8,7 +8,7 @@ import pytest
 from minuteloop import compose
 from minuteloop.config.instantiate import scaled_by_strength
 from minuteloop.records.record import Record
-from minuteloop.records.summary import start_lines, strength_line
+from minuteloop.records.summary import start_lines, strength_line, strength_words
 from minuteloop.training.plan import STRENGTH_RAMP, make_plan
 
 SCALED = ["rand_augment", "mixup", "drop_path"]
@@ -35,6 +35,23 @@ def test_strength_line_names_the_ingredients_and_what_happens_to_them(strength, 
 def test_strength_line_of_a_recipe_without_regularizers():
     line = strength_line(plan(0.0), "auto", [], STRENGTH_RAMP)
     assert line == "strength 0: this recipe has no regularizers that it scales"
+
+
+@pytest.mark.parametrize(
+    ("strength", "words"),
+    [
+        (0.0, "off"),
+        (0.45, "45 %"),
+        (1.0, "full"),
+        ({}, "no regularizers"),
+        ({"mixup": 1.0, "cutmix": 1.0}, "full"),
+        ({"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 1.0}, "off: mixup, cutmix"),
+        ({"mixup": 0.45, "cutmix": 1.0}, "mixup at 45 %"),
+        ({"mixup": 0.29, "cutmix": 0.0, "drop_path": 0.1}, "off: cutmix; mixup at 29 %, drop_path at 10 %"),
+    ],
+)
+def test_strength_in_words_for_a_table(strength, words):
+    assert strength_words({"strength": strength}) == words
 
 
 def test_only_ingredients_that_strength_scales_are_named():

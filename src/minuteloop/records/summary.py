@@ -56,7 +56,7 @@ def strength_words(plan: dict) -> str:
     """
     strength = plan["strength"]
     if not isinstance(strength, dict):
-        return {0: "off", 1: "full"}.get(strength, f"{strength:.0%}".replace("%", " %"))
+        return {0: "off", 1: "full"}.get(strength, f"{100 * strength:.0f} %")
     if not strength:
         return "no regularizers"
     off = [name for name, factor in strength.items() if factor == 0]
