@@ -277,6 +277,23 @@ def test_second_sweep_in_a_folder_is_refused_while_the_first_runs(monkeypatch, c
     assert capsys.readouterr().err == message and (cwd / "exp/cells/0.json").read_text() == "{}"
 
 
+def test_rerun_forgets_the_rates_of_its_folder(monkeypatch, cwd):
+    """One sweep after another, in one process and one folder; their cells fail at once."""
+    monkeypatch.setattr(multirun, "train_in_process", lambda *_: "exit code 1")
+    monkeypatch.setattr(multirun.Sweep, "folder", None)
+    (cwd / "exp/rates").mkdir(parents=True)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        for rerun in ("false", "true"):
+            assert (cwd / "exp/rates").exists()
+            with pytest.raises(SystemExit) as stopped:
+                cli.train(["-m", *QUICK, "hydra.sweep.dir=exp", f"rerun={rerun}", "seed=0"])
+            assert stopped.value.code == 1
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert not (cwd / "exp/rates").exists()
+
+
 WRONG_SWEEPS = {
     ("arch=resnet18,convnet", "seed=0,1"): ["cell 2 of 4 (seed=0 arch=convnet)", "Did you mean convnext?"],
     ("seed=0,-1",): ["cell 2 of 2 (seed=-1)", "seed=-1: must be an integer >= 0"],
