@@ -36,11 +36,12 @@ def finished_before(sweep: Path, config: Config) -> tuple[Path | None, str | Non
     code, again = environment.describe_code(config.recipe)["hash"], "the code has changed since"
     same_code = [(folder, record) for folder, record in finished if record["code"].get("hash") == code]
     machines = machines_in_process(config) if same_code else []
-    reasons = [(folder, _why_again(sweep, config, record, machines, code)) for folder, record in same_code]
-    for folder, reason in reasons:
-        if reason is None:
+    reasons = []
+    for folder, record in same_code:
+        reasons.append(_why_again(sweep, config, record, machines, code))
+        if reasons[-1] is None:
             return folder, None
-    return None, reasons[0][1] if reasons else again
+    return None, reasons[0] if reasons else again
 
 
 def _why_again(sweep: Path, config: Config, record: dict, machines: list[dict], code: str) -> str | None:

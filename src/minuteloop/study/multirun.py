@@ -52,7 +52,8 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook. Ends the program with one line where a cell's config is wrong."""
-        folder, rerun = Path(config.hydra.sweep.dir), False
+        folder = Sweep.folder = Path(config.hydra.sweep.dir)
+        rerun = False
         _put_seeds_first(config)
         cells = _grid_cells(config)
         for number, overrides in enumerate(cells, start=1):
@@ -60,11 +61,10 @@ class Sweep(Callback):
             with exit_on_user_error(CONF, overrides, prefix=which):
                 cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
                 rerun = checked(without_hydra(cfg), cfg.hydra).rerun or rerun
-        (folder / NOTES).mkdir(parents=True, exist_ok=True)
         with exit_on_user_error(CONF, []):
+            (folder / NOTES).mkdir(parents=True, exist_ok=True)
             another = f"hydra.sweep.dir={folder}: another sweep runs there; give each a folder of its own"
             Sweep.lock.enter_context(resume.locked(folder / NOTES, another))
-        Sweep.folder = folder
         for leftover in (folder / STOP, *folder.glob(f"{NOTES}/*.json")):
             leftover.unlink(missing_ok=True)
         if rerun:
@@ -183,10 +183,11 @@ def end() -> int:
 
     Returns the exit code: 0 = every cell finished (or there was no sweep), 1 = some did not, 130 = Ctrl-C.
     """
-    folder = Sweep.folder
-    Sweep.lock.close()
-    if folder is None or not folder.is_dir():
-        return 0
+    with Sweep.lock:
+        return 0 if Sweep.folder is None or not Sweep.folder.is_dir() else _end(Sweep.folder)
+
+
+def _end(folder: Path) -> int:
     stopped = (folder / STOP).exists()
     (folder / STOP).unlink(missing_ok=True)
     cells = read_cells(folder)
