@@ -79,3 +79,18 @@ def test_threads_are_not_more_than_usable_or_idle_cores(monkeypatch, without_cac
         assert hardware.idle_threads() == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert hardware.idle_threads() == 4, "somebody has divided the cores already"
+
+
+def test_machine_is_busy_where_fewer_cores_are_idle_than_the_threads_take(monkeypatch):
+    monkeypatch.setattr(hardware, "default_threads", lambda: 4)
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
+    for idle, threads, words in (
+        (64.0, "auto", None),
+        (3.6, "auto", None),
+        (3.4, "auto", "3.4 of 4 cores were idle"),
+        (1.9, 2, None),
+        (0.1, 1, "0.1 of 1 cores were idle"),
+        (3.9, 16, None),  # more threads than cores
+    ):
+        monkeypatch.setattr(hardware, "idle_cores", lambda idle=idle: idle)
+        assert hardware.busy(threads) == words

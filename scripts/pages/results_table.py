@@ -78,7 +78,8 @@ def _row(name: str, records: list[dict]) -> tuple[str, ...]:
 
 def _training(record: dict) -> dict:
     """Return the training part of a config: no seed, logger, name or folders, nothing that the run's rate decided."""
-    config = {key: value for key, value in record["config"].items() if key not in ("seed", "logger", "name", "resume")}
+    not_training = ("seed", "logger", "name", "resume", "rerun", "test")
+    config = {key: value for key, value in record["config"].items() if key not in not_training}
     config["data"] = {key: value for key, value in config.get("data", {}).items() if key != "root"}
     asked = record.get("asked", {})
     recipe = {key: value for key, value in config.get("recipe", {}).items() if f"recipe.{key}" not in asked}

@@ -17,6 +17,7 @@ from minuteloop.validation import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
+BUSY = 0.5  # cores that may be missing; the system itself takes a few percent
 COMPILE_SECONDS = 300  # a cold compile takes about a minute and makes a CUDA step a quarter faster
 
 
@@ -58,10 +59,18 @@ def resolve_auto(config: Config) -> Config:
         config, **{key: value for key, value in chosen.items() if getattr(config, key) == "auto"}
     )
     default_threads()
-    torch.set_num_threads(config.threads)
+    config = with_threads(config, config.threads)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     return config
+
+
+def with_threads(config: Config, threads: int) -> Config:
+    """Return the config with a number of threads, and set torch's."""
+    import torch
+
+    torch.set_num_threads(threads)
+    return dataclasses.replace(config, threads=threads)
 
 
 def has_fast_bf16(device: str) -> bool:
@@ -109,6 +118,13 @@ def idle_cores(seconds: float = 0.1) -> float:
     time.sleep(seconds)
     idle_later, total_later = ticks()
     return (os.cpu_count() or 1) * (idle_later - idle) / max(total_later - total, 1)
+
+
+def busy(threads: int | str) -> str | None:
+    """Return in words how many of the cores that `threads` takes are idle, or None where all are."""
+    wanted = min(default_threads() if threads == "auto" else threads, usable_cores())
+    idle = idle_cores()
+    return f"{idle:.1f} of {wanted} cores were idle" if idle < wanted - BUSY else None
 
 
 def idle_threads() -> int:

@@ -282,7 +282,13 @@ class Config:
         "must be true, false or the folder of a run",
         "resume an unfinished run of the same config: true (the newest), or its folder",
     )
+    rerun: bool = setting(False, "in a sweep, train cells again although they have finished, and measure rates again")
     evaluations: int = integer(4, 1, 1000, "evaluations on the validation split during training")
+    test: Any = choice(
+        "auto",
+        *(True, False),
+        help="read the test set, once, when the run has finished; auto: in a sweep only with data.holdout=0",
+    )
     trainer: dict[str, Any] = setting({}, "more arguments of Lightning's Trainer: +trainer.profiler=simple")
 
 
@@ -291,3 +297,8 @@ def parse_budget(budget: str) -> tuple[float, str]:
     digits = budget.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = budget[len(digits) :]
     return (float(digits) * SECONDS[unit], "s") if unit in SECONDS else (float(digits), unit)
+
+
+def reads_test_set(config: Config, is_cell: bool) -> bool:
+    """Return what `test` means; with auto a cell of a sweep reads the test set only without a validation split."""
+    return not (is_cell and config.data.holdout) if config.test == "auto" else config.test

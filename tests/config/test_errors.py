@@ -123,6 +123,11 @@ def test_command_prints_the_line_that_python_raises_and_leaves_nothing_behind(ov
     assert error_line(override, capsys=capsys) == f"error: {message(override)}"
 
 
+def test_run_that_would_evaluate_nothing_is_rejected():
+    with pytest.raises(ConfigError, match=r"test=false: must be true or auto with data\.holdout=0"):
+        compose(["data=sample", "data.holdout=0", "test=false"])
+
+
 def test_holdout_of_all_images_is_rejected():
     with pytest.raises(ConfigError, match=r"data\.holdout=2000: must be < 2000, the training images of sample"):
         compose(["data=sample", "data.holdout=2000"])

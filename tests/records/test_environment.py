@@ -43,7 +43,7 @@ def test_records_are_found_by_config_newest_first(tmp_path):
         os.utime(tmp_path / name / "result.json", (1000 + age, 1000 + age))
     (tmp_path / "d").mkdir()
     (tmp_path / "d/result.json").write_text("{half")
-    records = find_records(tmp_path, wanted, "*/result.json")
+    records = find_records([tmp_path], wanted)
     assert [folder.name for folder, _ in records] == ["b", "a"]
 
 

@@ -10,15 +10,19 @@ import sys
 import time
 from pathlib import Path
 
+import hydra
 import pytest
+from omegaconf import OmegaConf
 
 from minuteloop import cli
+from minuteloop.study import multirun
+from minuteloop.training.resume import locked
 
 TRAIN = [sys.executable, str(Path(__file__).parents[2] / "train.py")]
 SMALL = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "size.reduce=32", "recipe=plain"]
 QUICK = [*SMALL, "data=sample", "logger=none", "recipe.batch_size=64", "evaluations=1"]
 
-STATUS = 5  # column of a sweep's first table
+LABEL, STATUS = 1, -1  # columns of a sweep's first table
 
 # a batch transform that raises or kills its process
 DEADLY = """
@@ -77,7 +81,7 @@ def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
     first = sweep(tmp_path, "budget=2steps", "recipe.lr=0.1,0.01", "seed=0")
     assert first.returncode == 0, first.stderr
     rows, groups = tables(first)
-    assert [row[0] for row in rows] == ["recipe.lr=0.1", "recipe.lr=0.01"] and not groups
+    assert [row[LABEL] for row in rows] == ["recipe.lr=0.1", "recipe.lr=0.01"] and not groups
     before = records(tmp_path)
     (folder,) = {path.parent for path in before}
     assert (folder / "table.md").read_text().strip() in first.stdout
@@ -89,21 +93,25 @@ def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
     results = records(tmp_path)
     new = results.keys() - before.keys()
     (other,) = {path.parent for path in new}
-    assert {path.name for path in other.iterdir()} == {"cells", "multirun.yaml", "table.md", *(p.name for p in new)}
-    assert [row[STATUS] for row in rows] == ["finished, reused", "finished"] * 2
+    files = {"cells", "multirun.yaml", "table.md", "arms.png", *(path.name for path in new)}
+    assert {path.name for path in other.iterdir()} == files
+    assert [row[STATUS] for row in rows] == ["finished, reused"] * 2 + ["finished"] * 2
+    assert f"- in ../{folder.name}: cell 0 is resnet18-plain-0, cell 1 is resnet18-plain-1\n" in second.stdout
     accuracy = {}
-    for label, val_acc, steps, _, training, _, where in rows:
-        cell = results[(other / where).resolve()]
+    for number, label, val_acc, steps, training, *_ in rows:
+        cell = results[(folder if int(number) < 2 else other) / f"resnet18-plain-{number}"]
         assert f"recipe.lr={cell['config']['recipe']['lr']} seed={cell['seed']}" == label and steps == "2"
         assert (
             val_acc == f"{100 * cell['metrics']['val/acc']:.2f} %" and training == f"{cell['seconds']['train']:.1f} s"
         )
+        assert set(cell["metrics"]) == {"val/acc", "val/loss"}, "no cell has read the test set"
         accuracy.setdefault(label.split()[0], []).append(100 * cell["metrics"]["val/acc"])
     assert [group[:3] for group in groups] == [
         [label, f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %", "2"]
         for label, values in accuracy.items()
     ]
     assert "test" not in (other / "table.md").read_text()
+    assert [row[LABEL].split()[1] for row in rows] == ["seed=0", "seed=0", "seed=1", "seed=1"], "arms alternate"
 
 
 @pytest.mark.exhaustive
@@ -175,7 +183,7 @@ def test_ctrl_c_stops_the_sweep_after_the_running_cell_has_saved(tmp_path, launc
     assert "Traceback" not in output
     (saved,) = records(tmp_path).values()
     assert saved["status"] == "interrupted" and "val/acc" in saved["metrics"]
-    assert "seed=0 | " in output and output.count("| not run") == 2
+    assert " seed=0 " in output and output.count("| not run") == 2
     assert not list(tmp_path.glob("runs/*/stop")) and len(list(tmp_path.glob("runs/*/*/log.txt"))) == 1
 
 
@@ -211,7 +219,7 @@ def test_named_study_is_one_sweep_and_one_wandb_group(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert [row[0] for row in tables(done)[0]] == ["seed=0", "seed=1"]
+    assert [row[LABEL] for row in tables(done)[0]] == ["seed=0", "seed=1"]
     files = list(tmp_path.glob("runs/*/*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
     (folder,) = {file.parents[3] for file in files}
@@ -225,8 +233,69 @@ def test_named_study_is_one_sweep_and_one_wandb_group(tmp_path):
         assert f'"{folder.name}"' in done.stdout
 
 
+@pytest.mark.exhaustive
+def test_seeds_side_by_side_share_one_measured_rate(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    overrides = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "budget=1s", "seed=range(0,3)"]
+    for seeds in (3, 4):
+        done = sweep(tmp_path, *overrides[:-1], f"seed=range(0,{seeds})")
+        assert done.returncode == 0, done.stderr
+        plans = [record["plan"] for record in records(tmp_path).values()]
+        assert len(plans) >= seeds, "a run that a busy machine stops is run again"
+        assert all(plan == plans[0] for plan in plans)
+    assert done.stdout.count("measuring the rate") == 0
+
+
+STUDIES = {
+    "typed": ({}, ["recipe.lr=1,2", "seed=0,1"]),
+    "in the study": ({"recipe.lr": "1,2", "seed": "0,1"}, []),
+    "the study's, replaced": ({"recipe.lr": "1,2", "seed": "5,6,7"}, ["seed=0,1"]),
+    "added to the study": ({"recipe.lr": "1,2"}, ["seed=0,1"]),
+}
+
+
+@pytest.mark.parametrize("case", STUDIES)
+def test_seeds_vary_slowest_wherever_they_are_given(case):
+    params, typed = STUDIES[case]
+    sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": params or None}
+    config = OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": {"task": typed}}})
+    OmegaConf.set_struct(config, True)
+    OmegaConf.set_readonly(config.hydra, True)
+    with hydra.initialize(version_base="1.3", config_path=None):
+        multirun._put_seeds_first(config)
+        cells = multirun._grid_cells(config)
+    assert cells == [[f"seed={seed}", f"recipe.lr={lr}"] for seed in (0, 1) for lr in (1, 2)]
+
+
+def test_second_sweep_in_a_folder_is_refused_while_the_first_runs(monkeypatch, capsys, cwd):
+    (cwd / "exp/cells").mkdir(parents=True)
+    (cwd / "exp/cells/0.json").write_text("{}")
+    with locked(cwd / "exp/cells"), pytest.raises(SystemExit) as stopped:
+        cli.train(["-m", *QUICK, "hydra.sweep.dir=exp", "seed=7,8"])
+    assert stopped.value.code == 2
+    message = "error: hydra.sweep.dir=exp: another sweep runs there; give each a folder of its own\n"
+    assert capsys.readouterr().err == message and (cwd / "exp/cells/0.json").read_text() == "{}"
+
+
+def test_rerun_forgets_the_rates_of_its_folder(monkeypatch, cwd):
+    """One sweep after another, in one process and one folder; their cells fail at once."""
+    monkeypatch.setattr(multirun, "train_in_process", lambda *_: "exit code 1")
+    monkeypatch.setattr(multirun.Sweep, "folder", None)
+    (cwd / "exp/rates").mkdir(parents=True)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        for rerun in ("false", "true"):
+            assert (cwd / "exp/rates").exists()
+            with pytest.raises(SystemExit) as stopped:
+                cli.train(["-m", *QUICK, "hydra.sweep.dir=exp", f"rerun={rerun}", "seed=0"])
+            assert stopped.value.code == 1
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert not (cwd / "exp/rates").exists()
+
+
 WRONG_SWEEPS = {
-    ("arch=resnet18,convnet", "seed=0,1"): ["cell 3 of 4 (arch=convnet seed=0)", "Did you mean convnext?"],
+    ("arch=resnet18,convnet", "seed=0,1"): ["cell 2 of 4 (seed=0 arch=convnet)", "Did you mean convnext?"],
     ("seed=0,-1",): ["cell 2 of 2 (seed=-1)", "seed=-1: must be an integer >= 0"],
     ("recipe=plain,deit", "recipe.optimizer.betas=[0.9,0.99]"): ["cell 1 of 2", "recipe.optimizer.betas"],
     ("budget=60",): ["error: budget=60:", "60s"],

@@ -107,8 +107,8 @@ def test_folder_without_a_trained_net_is_a_one_line_error(finished, tmp_path):
     with pytest.raises(ConfigError, match=r"model\.safetensors: ") as error:
         minuteloop.load(tmp_path)
     assert "\n" not in str(error.value)
-    (tmp_path / "result.json").write_text(json.dumps(content | {"metrics": {}, "status": "failed"}))
-    with pytest.raises(ConfigError, match="the run is failed, not evaluated; continue it with resume="):
+    (tmp_path / "result.json").write_text(json.dumps(content | {"steps": 0, "status": "failed"}))
+    with pytest.raises(ConfigError, match="the run is failed and has no trained net; continue it with resume="):
         minuteloop.load(tmp_path)
     content["config"]["arch"]["colour"] = "red"
     (tmp_path / "result.json").write_text(json.dumps(content))

@@ -21,6 +21,7 @@ from small_run import TRAIN
 import minuteloop
 from minuteloop import cli
 from minuteloop.config.compose import compose
+from minuteloop.records import plots
 from minuteloop.records.record import config_hash
 from minuteloop.training import calibrate, trainer
 from minuteloop.training.run import train
@@ -102,6 +103,25 @@ def test_holdout_zero_trains_on_all_images_and_reports_the_test_set_only(cwd):
     record = minuteloop.run([*QUICK, *SMALLEST, "budget=2ep", "data.holdout=0"])
     assert record["plan"]["steps"] == 2 * (2000 // 64) and record["plan"]["epochs"] <= 2
     assert set(record["metrics"]) == {"test/acc", "test/loss"}
+
+
+def test_run_does_not_read_the_test_set_unless_it_is_to(cwd, monkeypatch):
+    """A run by hand reads it; a cell of a sweep has its validation split, if it has one."""
+    monkeypatch.setattr(plots, "draw", lambda record, **given: drawn.append((given["split"], len(given["labels"]))))
+    (cwd / "sweep").mkdir()
+    options, drawn = [*SMALLEST, "size.reduce=32", "data=sample", "logger=none", "budget=1steps", "evaluations=1"], []
+
+    def splits(*overrides, sweep=None):
+        config = minuteloop.compose([*options, *overrides])
+        record = train(config, cwd / f"run{len(drawn)}", sweep=sweep)
+        assert record["config"]["test"] is ("test/acc" in record["metrics"])
+        return {name.partition("/")[0] for name in record["metrics"]}
+
+    assert splits() == splits("test=true", sweep=cwd / "sweep") == {"val", "test"}
+    assert splits("test=false") == splits(sweep=cwd / "sweep") == {"val"}
+    assert splits("data.holdout=0") == splits("data.holdout=0", sweep=cwd / "sweep") == {"test"}
+    validation = ("validation", minuteloop.compose(options).data.holdout)
+    assert drawn == [("test", 1000)] * 2 + [validation] * 2 + [("test", 1000)] * 2
 
 
 def test_run_that_takes_twice_its_budget_is_stopped_with_status_overrun(cwd, monkeypatch):

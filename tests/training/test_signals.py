@@ -16,10 +16,33 @@ def test_ctrl_c_evaluates_and_the_run_can_be_resumed(cwd, reference, monkeypatch
     with monkeypatch.context() as patch:
         signal_in_step(patch, signal.SIGINT, 20)
         content = minuteloop.run([*OPTIONS, "hydra.run.dir=mine"])
-    assert content["status"] == "interrupted" and "test/acc" in content["metrics"] and content["error"] is None
+    assert content["status"] == "interrupted" and content["error"] is None
+    assert set(content["metrics"]) == {"val/acc", "val/loss"}
     assert minuteloop.load("mine").training is False
     minuteloop.run([*OPTIONS, "hydra.run.dir=mine", "resume=true"])
     assert_same_run(cwd / "mine", reference.folder)
+
+
+@pytest.mark.parametrize("holdout", [0, 1360])
+def test_test_set_is_read_once_however_often_the_run_is_interrupted(cwd, monkeypatch, holdout):
+    read_after, test_step = [], Classifier.test_step
+
+    def counted_test_step(module, batch, batch_idx):
+        read_after.append(module.global_step)
+        test_step(module, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "test_step", counted_test_step)
+    overrides = [*OPTIONS, f"data.holdout={holdout}", "hydra.run.dir=mine", "logger.pictures=true"]
+    for step, resume in ((20, "false"), (40, "true")):
+        with monkeypatch.context() as patch:
+            signal_in_step(patch, signal.SIGINT, step)
+            content = minuteloop.run([*overrides, f"resume={resume}"])
+        assert content["status"] == "interrupted" and ("val/acc" in content["metrics"]) == (holdout > 0)
+        assert (cwd / "mine/pictures/confusion_matrix.png").exists() == (holdout > 0)
+        assert (cwd / "mine/pictures/curves.png").exists() and minuteloop.load("mine").training is False
+    content = minuteloop.run([*overrides, "resume=true"])
+    assert content["status"] == "finished" and "test/acc" in content["metrics"]
+    assert read_after == [60], "one batch of 1,000 images, once"
 
 
 def test_second_ctrl_c_stops_immediately(cwd, monkeypatch):
@@ -90,7 +113,7 @@ def test_ctrl_c_on_the_command_line_evaluates_saves_and_exits_with_130(tmp_path)
     )
     assert code == 130, output
     record = read(tmp_path / "mine")
-    assert record["status"] == "interrupted" and "test/acc" in record["metrics"]
+    assert record["status"] == "interrupted" and "val/acc" in record["metrics"]
     assert 0 < record["steps"] < 100_000 and f"{record['steps']:,} of 100,000 steps" in output
     assert (tmp_path / "mine/model.safetensors").exists()
     assert "interrupted: evaluating and saving" in output

@@ -166,6 +166,8 @@ def _check_sizes(config: Config) -> None:
     total = TRAIN_IMAGES[data.name]
     if data.holdout >= total:
         raise ConfigError(f"data.holdout={data.holdout}: must be < {total}, the training images of {data.name}")
+    if config.test is False and data.holdout == 0:
+        raise ConfigError("test=false: must be true or auto with data.holdout=0, since nothing else is evaluated")
     if recipe.batch_size > total - data.holdout:
         left = f"the training images of {data.name} without data.holdout"
         raise ConfigError(f"recipe.batch_size={recipe.batch_size}: must be <= {total - data.holdout}, {left}")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from minuteloop.validation import ConfigError, flat
 
 SCHEMA = 1
 UNFINISHED = ("failed", "interrupted")  # what can be resumed
-NOT_HASHED = ("logger", "name", "data.root", "resume")
+NOT_HASHED = ("logger", "name", "data.root", "resume", "rerun", "test")
 
 
 class Record:
@@ -51,12 +51,14 @@ class Record:
             "metrics": {},
             "seconds": seconds,
             "cost": {},
+            "rate": {},
         }
         if earlier:
             self._continue(earlier)
 
     def _continue(self, earlier: dict) -> None:
         self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
+        self.content["rate"] = earlier.get("rate", {})
         self.content["attempts"] += earlier["attempts"]
         for leftover in self.folder.glob("*.tmp"):
             leftover.unlink()
@@ -64,6 +66,7 @@ class Record:
             self.plan = earlier["plan"]
             self.frozen_config = earlier["config"] | {
                 "name": self.asked.name,
+                "test": self.asked.test,
                 "logger": dataclasses.asdict(self.asked.logger),
                 "data": earlier["config"]["data"] | {"root": self.asked.data.root},
             }
@@ -174,7 +177,8 @@ def named_os_errors(path: Path) -> Iterator[None]:
 def config_hash(config: Config) -> str:
     """Return a hash of the config as asked, without NOT_HASHED: equal for runs that ask for the same training."""
     asked = dataclasses.asdict(config)
-    del asked["logger"], asked["name"], asked["data"]["root"], asked["resume"]  # NOT_HASHED
+    del asked["data"]["root"]
+    asked = {key: value for key, value in asked.items() if key not in NOT_HASHED}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -191,13 +195,13 @@ def read_record(folder: Path, where: str) -> dict:
     return record
 
 
-def find_records(root: Path, wanted: str, pattern: str) -> list[tuple[Path, dict]]:
-    """Return (folder, record) of every result.json matching `pattern` under `root` whose config_hash is `wanted`.
+def find_records(parents: Iterable[Path], wanted: str) -> list[tuple[Path, dict]]:
+    """Return (folder, record) of every run directly below one of `parents` whose config_hash is `wanted`.
 
     The newest comes first.
     """
-    records = []
-    for path in sorted(root.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True):
+    records, paths = [], [path for parent in parents for path in parent.glob("*/result.json")]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             record = json.loads(path.read_text())
         except (OSError, ValueError):

@@ -16,19 +16,26 @@ NOT_RUN = "not run"  # the error of a cell that a stopped sweep never started
 class Cell:
     """One cell of a sweep: its number, its overrides and the folder of its record.
 
-    `error` is the reason where there is no record. A cell that had finished in an earlier sweep has its folder there.
+    `error` is the reason where there is no record; `again` is why a cell that had finished before was trained again. A
+    cell that had finished in an earlier sweep has its folder there.
     """
 
     number: int
     overrides: list[str]
     folder: Path
     error: str | None = None
+    again: str | None = None
 
     def save(self, sweep: Path) -> None:
         """Write the cell's note into the sweep's folder, atomically."""
         note = sweep / NOTES / f"{self.number}.json"
         note.parent.mkdir(parents=True, exist_ok=True)
-        content = {"overrides": self.overrides, "folder": os.path.relpath(self.folder, sweep), "error": self.error}
+        content = {
+            "overrides": self.overrides,
+            "folder": os.path.relpath(self.folder, sweep),
+            "error": self.error,
+            "again": self.again,
+        }
         temporary = note.with_suffix(".tmp")
         temporary.write_text(json.dumps(content) + "\n")
         temporary.replace(note)
@@ -39,8 +46,9 @@ class Cell:
         return json.loads(path.read_text()) if path.exists() else None
 
     def label(self, without: Sequence[str] = ()) -> str:
-        """Return the overrides in one line, except those in `without`."""
-        return " ".join(override for override in self.overrides if override not in without)
+        """Return the overrides in one line, the seed last, except those in `without`."""
+        overrides = sorted(self.overrides, key=is_seed)
+        return " ".join(override for override in overrides if override not in without)
 
     def failure(self) -> str | None:
         """Return in one line why the cell has no result, or None where it ran to its end."""
@@ -52,11 +60,16 @@ class Cell:
         return f"{record['status']}: {record['error']}" if record["error"] else record["status"]
 
 
+def is_seed(override: str) -> bool:
+    """Whether an override sets the seed."""
+    return override.lstrip("+").startswith("seed=")
+
+
 def read_cells(sweep: Path) -> list[Cell]:
     """Return the cells of a sweep's folder, in order."""
     cells = []
     for path in sorted((sweep / NOTES).glob("*.json"), key=lambda path: int(path.stem)):
         note = json.loads(path.read_text())
         folder = Path(os.path.normpath(sweep / note["folder"]))
-        cells.append(Cell(int(path.stem), note["overrides"], folder, note["error"]))
+        cells.append(Cell(int(path.stem), note["overrides"], folder, note["error"], note["again"]))
     return cells

@@ -10,9 +10,14 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+from minuteloop.records.machine import machine_of
 from minuteloop.schema import Config
+from minuteloop.validation import ConfigError
 
 # imported once, in the process that cells are forked from; torch starts no thread and no device by being imported
 PRELOADED = [
@@ -24,15 +29,12 @@ PRELOADED = [
 ]
 
 
-def train_in_process(config: Config, folder: Path, stop: Path) -> str:
-    """Train a config in another process, and return how that ended: by which signal, or with which exit code.
+def train_in_process(config: Config, folder: Path, sweep: Path, stop: Path) -> str:
+    """Train a cell of a sweep in another process, and return how that ended: by which signal, with which exit code.
 
     When the file `stop` appears, the process is sent SIGINT, once.
     """
-    multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have a method that children lack
-    multiprocessing.set_forkserver_preload(PRELOADED)
-    process = multiprocessing.Process(target=_train, args=(config, folder, stop))
-    process.start()
+    process = _start(_train, config, folder, sweep, stop)
     interrupted = False
     try:
         while process.exitcode is None:
@@ -47,7 +49,45 @@ def train_in_process(config: Config, folder: Path, stop: Path) -> str:
     return f"by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
-def _train(config: Config, folder: Path, stop: Path) -> None:
+def machines_in_process(config: Config) -> list[dict]:
+    """Return the machines (see records.machine) that a run of `config` may be of here: now, and with no core busy.
+
+    Another process asks torch, since a process that uses a device keeps memory of it. Without an answer, such as
+    where device=cuda finds none, there are none: training the cell tells why.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = _start(_describe_machines, config, sender)
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        return []
+    finally:
+        process.join()
+
+
+def _start(target: Callable, *arguments: Any) -> multiprocessing.Process:
+    multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have a method that children lack
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    process = multiprocessing.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def _describe_machines(config: Config, sender: multiprocessing.connection.Connection) -> None:
+    from minuteloop import hardware
+    from minuteloop.records.environment import describe_host, versions
+
+    try:
+        resolved = hardware.resolve_auto(config)
+    except ConfigError:
+        sys.exit(1)
+    threads = {resolved.threads, hardware.default_threads()} if config.threads == "auto" else {resolved.threads}
+    here = {"host": describe_host(resolved.device), "versions": versions()}
+    sender.send([machine_of(here | {"config": asdict(replace(resolved, threads=count))}) for count in sorted(threads)])
+
+
+def _train(config: Config, folder: Path, sweep: Path, stop: Path) -> None:
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker may pass on that it ignores it
     _end_with_parent()
@@ -56,7 +96,7 @@ def _train(config: Config, folder: Path, stop: Path) -> None:
 
         if stop.exists():
             sys.exit(130)
-        train(config, folder)
+        train(config, folder, sweep=sweep)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:

@@ -1,13 +1,14 @@
 """A Hydra multirun: all cells are checked before the first trains, each trains in its own process, a table ends it.
 
-A cell that has finished before with the same code is not run again, so that the same command restarts a killed sweep
-and extends a small one. This holds for every launcher of Hydra.
+A cell that has finished before with the same code on the same machine is not run again, so that the same command
+restarts a killed sweep and extends a small one. This holds for every launcher of Hydra.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -18,22 +19,21 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 
 from minuteloop.config.compose import CONF, checked, without_hydra
 from minuteloop.config.errors import exit_on_user_error, is_user_error, one_line
-from minuteloop.records import environment
-from minuteloop.records.record import config_hash, find_records
 from minuteloop.records.run_log import logging_to
 from minuteloop.schema import Config
-from minuteloop.study.cell import NOT_RUN, NOTES, Cell, read_cells
+from minuteloop.study.arms_figure import draw_arms
+from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
 from minuteloop.study.cell_process import train_in_process
+from minuteloop.study.earlier_records import finished_before, record_parents
 from minuteloop.study.sweep_table import sweep_table
-from minuteloop.training import resume
+from minuteloop.training import arm_rate, resume
 from minuteloop.validation import ConfigError
 
 STOP = "stop"  # a file in the sweep's folder: Ctrl-C was pressed; cells on any machine see it
-RECORDS = "*/*/result.json"  # below the folder that sweeps and runs share
 
 log = logging.getLogger("minuteloop")
 
@@ -48,19 +48,44 @@ class Sweep(Callback):
     """Checks all cells before anything is written; on Ctrl-C asks running cells to finish gracefully."""
 
     folder: ClassVar[Path | None] = None  # of the sweep that this process launched
+    lock: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # keeps other sweeps out of the folder
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook. Ends the program with one line where a cell's config is wrong."""
-        Sweep.folder = Path(config.hydra.sweep.dir)
+        folder = Sweep.folder = Path(config.hydra.sweep.dir)
+        rerun = False
+        _put_seeds_first(config)
         cells = _grid_cells(config)
         for number, overrides in enumerate(cells, start=1):
             which = f"cell {number} of {len(cells)} ({' '.join(overrides)}): " if len(cells) > 1 else ""
             with exit_on_user_error(CONF, overrides, prefix=which):
                 cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
-                checked(without_hydra(cfg), cfg.hydra)
-        for leftover in (self.folder / STOP, *self.folder.glob(f"{NOTES}/*.json")):
+                rerun = checked(without_hydra(cfg), cfg.hydra).rerun or rerun
+        with exit_on_user_error(CONF, []):
+            (folder / NOTES).mkdir(parents=True, exist_ok=True)
+            another = f"hydra.sweep.dir={folder}: another sweep runs there; give each a folder of its own"
+            Sweep.lock.enter_context(resume.locked(folder / NOTES, another))
+        for leftover in (folder / STOP, *folder.glob(f"{NOTES}/*.json")):
             leftover.unlink(missing_ok=True)
+        if rerun:
+            shutil.rmtree(folder / arm_rate.FOLDER, ignore_errors=True)
         signal.signal(signal.SIGINT, _request_stop)
+
+
+def _put_seeds_first(config: DictConfig) -> None:
+    """Let seeds vary slowest in a grid, so that arms alternate and a drift of the machine meets them all alike.
+
+    The first key varies slowest, and the parameters of a study come before what is typed, which replaces their values.
+    """
+    if not _is_grid(config.hydra):
+        return
+    params, typed = dict(config.hydra.sweeper.params or {}), config.hydra.overrides.task
+    keys = [override.partition("=")[::2] for override in typed if is_seed(override)]
+    keys = keys or [(key, value) for key, value in params.items() if is_seed(f"{key}=")]
+    if keys:
+        key, value = keys[-1]
+        with read_write(config.hydra), open_dict(config.hydra.sweeper):
+            config.hydra.sweeper.params = {key: value} | {name: params[name] for name in params if name != key}
 
 
 def _grid_cells(config: DictConfig) -> list[list[str]]:
@@ -123,21 +148,24 @@ def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
     """Return the cell with the folder of its record, and in `error` what to report where it has none."""
     if config.logger.group is None:
         config = replace(config, logger=replace(config.logger, group=sweep.name))
-    if finished := _finished_before(sweep.parent, config):
-        log.info(f"{cell.label()}: finished before, {finished}")
+    finished, again = finished_before(sweep, config)
+    if finished:
+        log.info(f"{cell.label()}: finished before, {finished} (rerun=true trains it again)")
         return replace(cell, folder=finished)
     if (sweep / STOP).exists():
         return replace(cell, error=NOT_RUN)
+    if again:
+        log.info(f"{cell.label()}: run again: {again}")
     folder = _folder_to_train_in(config, cell.folder, sweep)
-    cell = replace(cell, folder=folder, error="killed before it wrote a record")
+    cell = replace(cell, folder=folder, error="killed before it wrote a record", again=again)
     cell.save(sweep)  # in case this process is killed too
-    ended = train_in_process(config, folder, sweep / STOP)
+    ended = train_in_process(config, folder, sweep, sweep / STOP)
     return replace(cell, error=NOT_RUN if (sweep / STOP).exists() else f"ended before it wrote a record ({ended})")
 
 
 def _folder_to_train_in(config: Config, default: Path, sweep: Path) -> Path:
     """Return the folder of the run that the cell resumes, or a free one; records of an earlier sweep are kept."""
-    folder = resume.folder_for(config, default, sweep.parent, "*/*")
+    folder = resume.folder_for(config, default, record_parents(sweep))
     while (folder / "result.json").exists() and not _can_continue(config, folder):
         folder = folder.with_name(f"{folder.name}-again")
     return folder
@@ -150,23 +178,16 @@ def _can_continue(config: Config, folder: Path) -> bool:
         return False
 
 
-def _finished_before(root: Path, config: Config) -> Path | None:
-    """Return the folder of a finished run of this config and this code, two folders below `root`."""
-    code = environment.describe_code(config.recipe)["hash"]
-    for folder, record in find_records(root, config_hash(config), RECORDS):
-        if record["status"] == "finished" and record["code"].get("hash") == code:
-            return folder
-    return None
-
-
 def end() -> int:
-    """Print the table of the sweep that this process launched, and write it to table.md.
+    """Print the table of the sweep that this process launched, and write it to table.md, its figure to arms.png.
 
     Returns the exit code: 0 = every cell finished (or there was no sweep), 1 = some did not, 130 = Ctrl-C.
     """
-    folder = Sweep.folder
-    if folder is None or not folder.is_dir():
-        return 0
+    with Sweep.lock:
+        return 0 if Sweep.folder is None or not Sweep.folder.is_dir() else _end(Sweep.folder)
+
+
+def _end(folder: Path) -> int:
     stopped = (folder / STOP).exists()
     (folder / STOP).unlink(missing_ok=True)
     cells = read_cells(folder)
@@ -176,4 +197,5 @@ def end() -> int:
     (folder / "table.md").write_text(text)
     with logging_to():
         log.info(text)
+        draw_arms(cells, folder)
     return 130 if stopped else int(any(cell.failure() for cell in cells))

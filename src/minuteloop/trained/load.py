@@ -82,9 +82,9 @@ def load(folder: str | os.PathLike) -> TrainedNet:
     """
     folder = Path(folder)
     record = read_record(folder, str(folder))
-    if "test/acc" not in record["metrics"]:
+    if not record["steps"]:
         status = record["status"]
-        raise ConfigError(f"{folder}: the run is {status}, not evaluated; continue it with resume={folder}")
+        raise ConfigError(f"{folder}: the run is {status} and has no trained net; continue it with resume={folder}")
     config, dataset = typed(record["config"]), constants(record["config"]["data"]["name"])
     net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, len(dataset.classes)))
     path = folder / "model.safetensors"

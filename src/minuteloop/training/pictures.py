@@ -68,9 +68,9 @@ def strength_factors(full: Ingredients, used: Ingredients) -> dict[str, float | 
 
     It is 0 for one that is off, and None for one that strength does not scale.
     """
-    in_use = {type(transform): transform for transform in used.transforms}
+    in_use = {type(transform): transform for transform in used.transforms.values()}
     factors = {}
-    for transform in full.transforms:
+    for transform in full.transforms.values():
         field = getattr(transform, "strengthens", None)
         value = getattr(in_use.get(type(transform)), field, 0) if field else None
         factors[type(transform).__name__] = value / (getattr(transform, field) or 1) if field else None

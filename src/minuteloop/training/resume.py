@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from minuteloop.records.record import NOT_HASHED, UNFINISHED, config_hash, find_records, read_record
@@ -14,12 +14,11 @@ from minuteloop.schema import Config
 from minuteloop.validation import ConfigError, flat
 
 
-def folder_for(asked: Config, default: Path, root: Path | None = None, depth: str = "*") -> Path:
+def folder_for(asked: Config, default: Path, parents: Iterable[Path] = ()) -> Path:
     """Return the folder of the run of `asked`: `default`, or that of the run it resumes.
 
     With resume=FOLDER that is FOLDER; with resume=true it is `default` if that holds a run, else the newest unfinished
-    run of an equal config that no other process trains, `depth` (a glob pattern) below `root`, by default beside
-    `default`.
+    run of an equal config that no other process trains, directly below one of `parents`, by default beside `default`.
 
     Raises:
         ConfigError: if the run that resume=FOLDER names cannot be resumed.
@@ -30,7 +29,7 @@ def folder_for(asked: Config, default: Path, root: Path | None = None, depth: st
         read_unfinished(Path(asked.resume), asked, f"resume={asked.resume}")
         return Path(asked.resume)
     if asked.resume and not (default / "result.json").exists():
-        for folder, record in find_records(root or default.parent, config_hash(asked), f"{depth}/result.json"):
+        for folder, record in find_records(parents or [default.parent], config_hash(asked)):
             if record["status"] in UNFINISHED and not _is_locked(folder):
                 return folder
     return default
@@ -74,11 +73,15 @@ def earlier_attempt(asked: Config, folder: Path) -> dict | None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of `folder`, until the process ends at the latest. Raises ConfigError while one is in it."""
+def locked(folder: Path, error: str = "") -> Iterator[None]:
+    """Keep other runs out of `folder`, until the process ends at the latest.
+
+    Raises:
+        ConfigError: while one is in it; `error` is another message.
+    """
     descriptor = _lock(folder)
     if descriptor is None:
-        raise ConfigError(f"{folder}: another process trains there")
+        raise ConfigError(error or f"{folder}: another process trains there")
     try:
         yield
     finally:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minuteloop import hardware
 from minuteloop.config.compose import compose_with_hydra, typed
@@ -13,12 +14,16 @@ from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
-from minuteloop.schema import Config
+from minuteloop.schema import Config, parse_budget, reads_test_set
 from minuteloop.training import resume
+from minuteloop.training.arm_rate import ArmRate, arm_rates
 from minuteloop.training.plan import Plan
 from minuteloop.training.process_state import restored_process_state
 from minuteloop.training.signals import Interrupt
 from minuteloop.training.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from minuteloop.training.build import Parts
 
 log = logging.getLogger("minuteloop")
 
@@ -42,10 +47,11 @@ def compose_run(
     return config, resume.folder_for(config, Path(settings.run.dir))
 
 
-def train(asked: Config, folder: Path, started: float | None = None) -> dict:
+def train(asked: Config, folder: Path, started: float | None = None, sweep: Path | None = None) -> dict:
     """Train a checked config, write its record to `folder` and return it.
 
-    `started` is the time.perf_counter() at which the user's wait began. An error is recorded, then raised; a signal
+    `started` is the time.perf_counter() at which the user's wait began; `sweep` is the folder of the sweep that the run
+    is a cell of. An error is recorded, then raised; a signal
     that ends the run before its evaluation raises signals.Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +61,7 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
         try:
             if asked.resume:
                 log.info(resume_line(record))
-            _train(record, stopwatch, interrupt)
+            _train(record, stopwatch, interrupt, sweep)
         except SystemExit as stop:
             record.fail(stop)
             log.info(stop_line(record))
@@ -68,7 +74,7 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
     return record.content
 
 
-def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
+def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Path | None) -> None:
     hardware.keep_freed_memory()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
     if record.asked.logger.name == "wandb":
@@ -76,20 +82,17 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
 
         start_service_early()
     from minuteloop.nets.flops import count
-    from minuteloop.training.build import build
-    from minuteloop.training.calibrate import calibrate, compile_only
     from minuteloop.training.trainer import check_trainer_arguments, quiet_lightning
 
     quiet_lightning()
     check_trainer_arguments(record.asked.trainer)
     asked = typed(record.frozen_config) if record.frozen_config else record.asked
-    config = record.config = _with_data_root(hardware.resolve_auto(asked))
+    config = _with_data_root(hardware.resolve_auto(asked))
+    record.config = config = replace(config, test=reads_test_set(record.asked, is_cell=sweep is not None))
     if config.compile:
         hardware.keep_compiled_kernels()
-    parts = build(config)
-    stopwatch.lap("setup")
-    frozen = Plan(**record.plan) if record.plan else None
-    plan = compile_only(parts, frozen, stopwatch) if frozen else calibrate(parts, stopwatch)
+    parts, plan = _build_and_plan(record, stopwatch, sweep)
+    config = record.config
     cost = count(parts.spec, parts.spec.image_size)
     record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
     for warning in parts.spec.warnings:
@@ -97,6 +100,38 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     for line in start_lines(record):
         log.info(line)
     _fit(record, parts, plan, stopwatch, interrupt)
+
+
+def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) -> tuple[Parts, Plan]:
+    """Return the parts of a run and its plan; in a sweep one cell of an arm measures the rate of all.
+
+    Where the arm's rate was measured with other threads than threads=auto gives now, its threads are used.
+    """
+    from minuteloop.training.build import build
+    from minuteloop.training.calibrate import calibrate, compile_only
+
+    is_timed = parse_budget(record.asked.budget)[1] == "s"
+    rates = arm_rates(record, sweep) if sweep and is_timed and not record.plan else None
+    with rates.locked() if rates else contextlib.nullcontext() as rate:
+        if rate and record.asked.threads == "auto":
+            record.config = hardware.with_threads(record.config, rate.threads)
+        parts = build(record.config)
+        stopwatch.lap("setup")
+        if record.plan:
+            return parts, compile_only(parts, Plan(**record.plan), stopwatch)
+        if rate:
+            log.info(f"{record.config.name}: {rate.steps:,} steps, by the rate that was measured for this arm")
+            plan = compile_only(parts, parts.plan(rate.steps / rate.seconds), stopwatch)
+        else:
+            busy = hardware.busy(record.asked.threads) if rates else None
+            plan = calibrate(parts, stopwatch)
+            if rates:
+                rate = rates.save(ArmRate(plan.steps, plan.seconds_asked, record.config.threads, busy))
+    if rate:
+        record.content["rate"] = asdict(rate)
+        if rate.busy:
+            log.warning(f"the rate of this arm was measured on a busy machine: {rate.busy}")
+    return parts, plan
 
 
 def _with_data_root(config: Config) -> Config:
@@ -163,8 +198,9 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     record.write("model.safetensors", save(weights))
     if config.data.holdout:
         record.add_metrics(trainer.validate(module, data, verbose=False)[0])
-    record.add_metrics(trainer.test(module, data, verbose=False)[0])
+    interrupted = interrupt.signum and steps < plan.steps and not clock.overrun
+    if config.test and not interrupted:
+        record.add_metrics(trainer.test(module, data, verbose=False)[0])
     clock.stopwatch.lap("eval")
-    interrupted = interrupt.signum and steps < plan.steps
     status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
     record.finish(status, steps, hardware.peak_memory(config.device))

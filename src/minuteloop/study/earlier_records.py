@@ -1,0 +1,71 @@
+"""Which earlier run stands for a cell of a sweep: finished, of the same config and code, on the same machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from minuteloop.records import environment
+from minuteloop.records.machine import differing, machine_of, machine_words
+from minuteloop.records.record import config_hash, find_records
+from minuteloop.schema import Config, parse_budget, reads_test_set
+from minuteloop.study.cell import NOTES
+from minuteloop.study.cell_process import machines_in_process
+from minuteloop.training.arm_rate import ArmRate, ArmRates
+
+RUNS = "runs"  # the folder of all runs and sweeps, unless hydra.sweep.dir names another
+
+
+def record_parents(sweep: Path) -> list[Path]:
+    """Return the folders whose children are searched for records.
+
+    They are the sweep's and those of sweeps beside it; in RUNS also those of single runs. Nothing else: beside a
+    sweep's folder that the user has chosen may lie all that the user has.
+    """
+    beside = sweep.parent
+    pattern = "*" if beside.resolve().name == RUNS else f"*/{NOTES}"
+    found = [path if pattern == "*" else path.parent for path in beside.glob(pattern) if path.is_dir()]
+    return found if sweep in found else [sweep, *found]
+
+
+def finished_before(sweep: Path, config: Config) -> tuple[Path | None, str | None]:
+    """Return the folder of the run that stands for a cell, or None; then, where one had finished, why it does not."""
+    records = find_records(record_parents(sweep), config_hash(config))
+    finished = [(folder, record) for folder, record in records if record["status"] == "finished"]
+    if config.rerun or not finished:
+        return None, "rerun=true" if finished else None
+    code, again = environment.describe_code(config.recipe)["hash"], "the code has changed since"
+    same_code = [(folder, record) for folder, record in finished if record["code"].get("hash") == code]
+    machines = machines_in_process(config) if same_code else []
+    reasons = []
+    for folder, record in same_code:
+        reasons.append(_why_again(sweep, config, record, machines, code))
+        if reasons[-1] is None:
+            return folder, None
+    return None, reasons[0] if reasons else again
+
+
+def _why_again(sweep: Path, config: Config, record: dict, machines: list[dict], code: str) -> str | None:
+    """Return why a finished record cannot stand for a cell, or None where it can."""
+    if not machines:
+        return "the device that it asks for is missing here"
+    machine = machine_of(record)
+    if reads_test_set(config, is_cell=True) and "test/acc" not in record["metrics"]:
+        return "the earlier run has not read the test set"
+    amount, unit = parse_budget(config.budget)
+    if unit != "s":
+        return None if machine in machines else _of_another(machine, machines)
+    rates = ArmRates(sweep, config, machines[0], code)
+    with rates.locked() as rate:
+        expected = [machines[0] | {"threads": rate.threads}] if rate and config.threads == "auto" else machines
+        if machine not in expected:
+            return _of_another(machine, expected)
+        if rate is None:
+            rate = rates.save(ArmRate(record["plan"]["steps"], amount, machine["threads"], busy=None))
+    if record["plan"]["steps"] != rate.steps:
+        return f"the earlier run trained {record['plan']['steps']:,} steps, its arm {rate.steps:,}"
+    return None
+
+
+def _of_another(machine: dict, expected: list[dict]) -> str:
+    here = next((here for here in expected if here["threads"] == machine["threads"]), expected[0])
+    return f"the earlier record is of {machine_words(machine, differing([machine, here]))}"
