@@ -13,7 +13,7 @@ from minuteloop.config.instantiate import scaled_by_strength
 from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
-from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
+from minuteloop.records.summary import budget_warning, end_table, resume_line, start_lines, stop_line
 from minuteloop.schema import Config
 from minuteloop.training import resume
 from minuteloop.training.plan import STRENGTH_RAMP, Plan
@@ -120,9 +120,8 @@ def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Int
         _fit_and_evaluate(record, parts, module, clock, interrupt, run_loggers)
         if config.logger.pictures:
             _draw_pictures(record, module, parts.images)
-        if clock.is_late:
-            budget = f"budget of {plan.seconds_asked:g} s"
-            log.warning(f"training took {clock.seconds:.1f} s, more than its {budget}; was the machine busy?")
+        if warning := budget_warning(record.content):
+            log.warning(warning)
     except BaseException as error:
         with contextlib.suppress(OSError):
             record.fail(error)  # before the loggers read it
@@ -145,6 +144,7 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     config, plan, data = record.config, module.plan, parts.data
     trainer = make_trainer(
         config,
+        plan.log_every,
         max_steps=plan.steps,
         plugins=[AtomicCheckpointIO(record)],
         callbacks=[
@@ -167,7 +167,7 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     clock.stopwatch.lap("eval")
     interrupted = interrupt.signum and steps < plan.steps
     status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
-    record.finish(status, steps, hardware.peak_memory(config.device))
+    record.finish(status, steps, hardware.peak_memory(config.device), clock.other_cores)
 
 
 def _draw_pictures(record: Record, module, images) -> None:
