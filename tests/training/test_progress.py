@@ -53,7 +53,7 @@ def test_bar_shows_name_loss_accuracy_images_per_second_and_one_remaining_time(c
 def test_log_line_of_an_evaluation_names_step_metrics_rate_and_time_left(cwd):
     minuteloop.run([*OPTIONS, "hydra.run.dir=mine"])
     (line,) = [line for line in (cwd / "mine/log.txt").read_text().splitlines() if "step 31 of 60" in line]
-    pattern = r"step 31 of 60: val/acc [\d.]+ %, val/loss [\d.]+, [\d,]+ images/s, \d+ s of training left"
+    pattern = r"step 31 of 60: val/acc [\d.]+ %, val/loss [\d.]+, [\d,]+ images/s, \d+ s left"
     assert re.fullmatch(r"\d\d:\d\d:\d\d " + pattern, line), line
 
 

@@ -34,6 +34,7 @@ class Record:
     def __init__(self, asked: Config, folder: Path, seconds: dict[str, float], earlier: dict | None = None) -> None:
         self.asked = self.config = dataclasses.replace(asked, resume=False)
         self.folder, self.plan, self.frozen_config = folder, None, None
+        self.label = asked.name  # on the terminal
         self.content = {
             "schema": SCHEMA,
             "status": "failed",

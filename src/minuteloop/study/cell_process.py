@@ -56,7 +56,7 @@ def _train(config: Config, folder: Path, stop: Path) -> None:
 
         if stop.exists():
             sys.exit(130)
-        train(config, folder)
+        train(config, folder, cell=folder.name)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:

@@ -176,4 +176,4 @@ def end() -> int:
     (folder / "table.md").write_text(text)
     with logging_to():
         log.info(text)
-    return 130 if stopped else int(any(cell.failure() for cell in cells))
+    return 130 if stopped else int(any(cell.failure() or cell.record()["status"] == "overrun" for cell in cells))

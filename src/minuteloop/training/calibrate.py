@@ -32,7 +32,7 @@ def calibrate(parts: Parts, stopwatch: Stopwatch) -> Plan:
     amount, unit = parse_budget(parts.config.budget)
     if unit != "s":
         return compile_only(parts, parts.plan(), stopwatch)
-    log.info("%s: measuring the rate of a step", parts.config.name)
+    log.info("measuring the rate of a step")
     phases, plan = parts.ingredients.starts, parts.plan(ROUGH_RATE)
     compiling = parts.config.compile
     for fraction, least, most in ROUNDS:

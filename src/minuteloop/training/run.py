@@ -43,16 +43,17 @@ def compose_run(
     return config, resume.folder_for(config, Path(settings.run.dir))
 
 
-def train(asked: Config, folder: Path, started: float | None = None) -> dict:
+def train(asked: Config, folder: Path, started: float | None = None, cell: str = "") -> dict:
     """Train a checked config, write its record to `folder` and return it.
 
-    `started` is the time.perf_counter() at which the user's wait began. An error is recorded, then raised; a signal
-    that ends the run before its evaluation raises signals.Stopped.
+    `started` is the time.perf_counter() at which the user's wait began; `cell` is the run's name in a sweep. An
+    error is recorded, then raised; a signal that ends the run before its evaluation raises signals.Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stopwatch = Stopwatch(started)
-    with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt"):
+    with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt", cell):
         record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder))
+        record.label = cell or asked.name
         try:
             if asked.resume:
                 log.info(resume_line(record))
@@ -150,7 +151,7 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
         callbacks=[
             clock,
             Checkpoint(record, clock, interrupt),
-            Progress(config.name, plan.steps, plan.batch_size, clock),
+            Progress(record.label, plan.steps, plan.batch_size, clock),
         ],
         logger=run_loggers,
         val_check_interval=plan.steps // config.evaluations + 1,  # the last one comes after training

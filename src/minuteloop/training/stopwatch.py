@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
 STAGES = ("setup", "calibrate", "compile", "train", "eval", "log", "paused")  # of a run
-BEAT, PAUSE = 0.1, 1.0  # seconds between two looks at the clock; by how much a look is late after a pause, at least
 
 
 class Stopwatch:
@@ -24,18 +24,18 @@ class Stopwatch:
     def lap(self, stage: str, **inside: float) -> None:
         """Add the time since the last lap to `stage`, except the seconds of other stages spent `inside` it."""
         now = time.perf_counter()
-        inside["paused"] = self.pauses.take(now)
+        inside["paused"] = self.pauses.take()
         self.add({stage: now - self.last - sum(inside.values()), **inside, "total": now - self.last})
         self.last = now
+        self.pauses.mark()
 
     def running(self) -> float:
         """Return the seconds since the last lap, without pauses."""
-        now = time.perf_counter()
-        return now - self.last - self.pauses.look(now)
+        return time.perf_counter() - self.last - self.pauses.seconds
 
     def paused(self) -> float:
         """Return the seconds of all pauses so far."""
-        return self.seconds["paused"] + self.pauses.look(time.perf_counter())
+        return self.seconds["paused"] + self.pauses.seconds
 
     def add(self, seconds: dict[str, float]) -> None:
         """Add seconds spent elsewhere, such as in an earlier attempt."""
@@ -44,46 +44,38 @@ class Stopwatch:
 
 
 class Pauses:
-    """Finds pauses of the process: it was stopped (Ctrl-Z, SIGSTOP), or frozen with its container or its machine.
+    """Adds up how long the process was stopped (Ctrl-Z, SIGSTOP) while watched: the system reports its end by SIGCONT.
 
-    After a pause a thread that looks at the clock every BEAT seconds does so late. In a process that waits for cores
-    or a disk the thread still runs, and a call that holds Python's global lock uses CPU time; neither is a pause.
+    A process that waits for cores or a disk is slow, not stopped. CPU time used since the last `mark` is no part of a
+    pause, so that it is exact to a step.
     """
 
     def __init__(self) -> None:
-        self.seconds = 0.0  # of the pauses since the last `take`
-        self.lock, self.stopped = threading.RLock(), threading.Event()
-        self.seen: tuple[float, float] | None = None  # wall-clock and CPU seconds at the last look; None: not watching
+        self.seconds = 0.0  # since the last `take`
+        self.last, self.handler = (0.0, 0.0), None  # wall-clock and CPU seconds at the last mark; the earlier handler
 
     def watch(self) -> None:
-        """Start the thread."""
-        self.seen, self.stopped = (time.perf_counter(), time.process_time()), threading.Event()
-        threading.Thread(target=self._watch, args=(self.stopped,), daemon=True).start()
+        """Begin; only the main thread can."""
+        self.mark()
+        if threading.current_thread() is threading.main_thread():
+            self.handler = signal.signal(signal.SIGCONT, self._continued) or signal.SIG_DFL
 
     def unwatch(self) -> None:
-        """End the thread."""
-        with self.lock:
-            self.look(time.perf_counter())
-            self.seen = None
-        self.stopped.set()
+        """End, where it has begun."""
+        if self.handler is not None:
+            signal.signal(signal.SIGCONT, self.handler)
+            self.handler = None
 
-    def _watch(self, stopped: threading.Event) -> None:
-        while not stopped.wait(BEAT):
-            self.look(time.perf_counter())
+    def mark(self) -> None:
+        """Note that the process runs now."""
+        self.last = time.perf_counter(), time.process_time()
 
-    def look(self, now: float) -> float:
-        """Return the seconds of the pauses since the last `take`; `now` is a time.perf_counter()."""
-        with self.lock:
-            if self.seen:
-                cpu = time.process_time()
-                late = now - self.seen[0] - BEAT
-                if late > PAUSE and cpu - self.seen[1] < late:
-                    self.seconds += late
-                self.seen = max(now, self.seen[0]), cpu
-            return self.seconds
+    def _continued(self, *_: object) -> None:
+        wall, cpu = time.perf_counter() - self.last[0], time.process_time() - self.last[1]
+        self.seconds += max(wall - cpu, 0.0)
+        self.mark()
 
-    def take(self, now: float) -> float:
-        """Return the same, and start again at 0."""
-        with self.lock:
-            seconds, self.seconds = self.look(now), 0.0
-            return seconds
+    def take(self) -> float:
+        """Return the seconds, and start again at 0."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds

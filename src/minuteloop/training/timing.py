@@ -71,6 +71,7 @@ class Clock(pl.Callback):
         now, step, steps = self.now(), trainer.global_step, trainer.max_steps
         if now > self.limit:
             self.overrun = trainer.should_stop = True
+        self.stopwatch.pauses.mark()
         if now - self.marks[-1][1] < self.window / (MARKS - 1):
             return
         self.marks.append((step, now))
