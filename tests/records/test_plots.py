@@ -95,7 +95,7 @@ def test_the_kept_training_batch_is_the_first_after_augmentation():
     images = load("sample")
     config = compose([*QUICK, "recipe=deit", "recipe.strength=1"])
     ingredients = instantiate.ingredients(config.recipe).at_strength(1.0)
-    plan = make_plan("3steps", config.recipe, ingredients.optimizer.auto_lr, 1600)
+    plan = make_plan("40steps", config.recipe, ingredients.optimizer.auto_lr, 1600)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 10))
     module = Classifier(net, ingredients, plan, images, seed=5)
     module.train_loss = torch.zeros(())

@@ -6,12 +6,15 @@ import os
 import re
 import signal
 import sys
+from types import SimpleNamespace
 
 from small_run import OPTIONS, training_step
 
 import minuteloop
+from minuteloop import compose
 from minuteloop.training import progress
 from minuteloop.training.classifier import Classifier
+from minuteloop.training.run import train
 
 
 class Terminal(io.StringIO):
@@ -48,6 +51,20 @@ def test_bar_shows_name_loss_accuracy_images_per_second_and_one_remaining_time(c
     assert re.fullmatch(pattern, last), last
     assert not re.search(r"\d\d:\d\d|it/s|\?", last), "tqdm's own estimates"
     assert all("nan" not in bar for bar in bars(terminal))
+
+
+def test_bar_of_a_cell_has_its_name(cwd, monkeypatch):
+    """The cells of a sweep over seeds have one config name."""
+    terminal = use_terminal(monkeypatch)
+    train(compose([*OPTIONS, "budget=2steps"]), cwd / "resnet18-deit-3", cell="resnet18-deit-3")
+    assert bars(terminal) and all(bar.startswith("resnet18-deit-3 ") for bar in bars(terminal))
+
+
+def test_time_left_ends_where_the_run_will_be_stopped():
+    clock = SimpleNamespace(limit=120.0, now=lambda: 50.0, seconds_left=lambda step, steps: 8.0 * (steps - step))
+    bar = progress.Progress("mine", 100, 32, clock)
+    assert bar._time_left(92) == "64 s left"
+    assert bar._time_left(90) == "70 s left (stopped at 2 times its budget)"
 
 
 def test_log_line_of_an_evaluation_names_step_metrics_rate_and_time_left(cwd):

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 import types
 import warnings
 from pathlib import Path
@@ -75,6 +76,29 @@ def test_finished_run_leaves_record_config_curves_log_and_weights(cwd):
         "model.safetensors",
         "result.json",
     ]
+
+
+def test_short_run_has_a_point_of_the_curves_at_every_step(cwd):
+    minuteloop.run([*QUICK, *SMALLEST, "recipe=plain", "budget=32steps", "hydra.run.dir=mine"])
+    rows = [row for row in csv.DictReader((cwd / "mine/metrics.csv").open()) if row["train/loss"]]
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 33)] and all(row["lr"] for row in rows)
+
+
+@pytest.mark.exhaustive
+def test_process_that_was_stopped_for_longer_than_its_budget_finishes_its_run(tmp_path):
+    command = [*TRAIN, *QUICK, *SMALLEST, "recipe=plain", "budget=6s", "hydra.run.dir=mine"]
+    log = tmp_path / "mine/log.txt"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not (log.exists() and " left" in log.read_text()):  # the first evaluation's line
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(14)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=120) == 0
+    record = json.loads((tmp_path / "mine/result.json").read_text())
+    assert record["status"] == "finished" and record["steps"] == record["plan"]["steps"]
+    assert 13 < record["seconds"]["paused"] < 15 and record["seconds"]["train"] < 12
+    assert "warning: the process was paused for 1" in log.read_text()
 
 
 @pytest.mark.parametrize("recipe", ["plain", pytest.param("deit", marks=pytest.mark.exhaustive)])
@@ -169,7 +193,7 @@ def test_weights_that_the_last_step_ruined_fail_the_run(cwd, monkeypatch):
         module.net.head.linear.weight.data.fill_(float("nan"))
 
     monkeypatch.setattr("minuteloop.training.classifier.Classifier.on_train_end", ruin)
-    with pytest.raises(FloatingPointError, match="val/loss is nan after the last step; lower recipe.lr"):
+    with pytest.raises(FloatingPointError, match=r"val/loss is nan after the last step; lower recipe\.lr"):
         minuteloop.run([*QUICK, *SMALLEST, "budget=2steps", "hydra.run.dir=mine"])
     text = (cwd / "mine/result.json").read_text()
     assert "NaN" not in text and json.loads(text)["metrics"]["val/loss"] is None, "JSON has no NaN"

@@ -120,7 +120,7 @@ class Classifier(pl.LightningModule):
         return loss
 
     def on_train_end(self) -> None:
-        if self.global_step:
+        if self.global_step % self.log_every:  # steps since the last log
             self._mean_loss(self.global_step)
 
     def _mean_loss(self, step: int) -> float:
