@@ -22,7 +22,7 @@ def test_messages_reach_terminal_and_file_once_even_when_nested_or_disabled(tmp_
     assert capsys.readouterr().out == "" and log.level == logging.NOTSET
 
 
-def test_messages_of_a_cell_have_its_name_and_clear_the_bar_of_another_process(tmp_path, monkeypatch):
+def test_messages_of_a_cell_have_its_name_and_clear_the_line_of_a_terminal(tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

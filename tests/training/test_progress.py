@@ -1,14 +1,21 @@
 """The progress bar on a fake terminal, and the log line of each evaluation."""
 
+import contextlib
+import fcntl
 import io
 import logging
 import os
+import pty
 import re
 import signal
+import struct
+import subprocess
 import sys
+import termios
 from types import SimpleNamespace
 
-from small_run import OPTIONS, training_step
+import pytest
+from small_run import OPTIONS, SMALL, TRAIN, training_step
 
 import minuteloop
 from minuteloop import compose
@@ -40,7 +47,8 @@ def use_terminal(monkeypatch) -> Terminal:
 
 def bars(terminal: Terminal) -> list[str]:
     """Return every state of the bar."""
-    return [part.strip() for part in re.split(r"[\r\n]", terminal.getvalue()) if "%|" in part]
+    parts = re.split(r"[\r\n]", terminal.getvalue().replace(progress.ROOM, ""))
+    return [part.strip() for part in parts if "%|" in part]
 
 
 def test_bar_shows_name_loss_accuracy_images_per_second_and_one_remaining_time(cwd, monkeypatch):
@@ -88,7 +96,7 @@ def test_log_lines_during_training_have_a_line_of_their_own(cwd, monkeypatch):
     assert bars(terminal) and output.count(message) == 1
     line = next(line for line in output.split("\n") if message in line)
     before, _, after = line.rpartition("\r")
-    assert after == message, "tqdm.write clears the bar and returns to column 0 first"
+    assert after == f"\x1b[K{message}", "tqdm.write clears the bar and returns to column 0 first"
     assert before.rpartition("\r")[2].strip() == "", "the bar's text is blanked"
 
 
@@ -97,3 +105,30 @@ def test_output_that_is_no_terminal_gets_no_bar(cwd, monkeypatch, capfd):
     captured = capfd.readouterr()
     assert "%|" not in captured.out + captured.err and "3 steps of 32 images" in captured.out
     assert not logging.getLogger("minuteloop").handlers
+
+
+@pytest.mark.exhaustive
+def test_ctrl_c_on_a_terminal_leaves_no_bar_behind(cwd):
+    """The terminal echoes ^C into the two columns after the bar; the message clears that line."""
+    terminal, ours = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    command = [*TRAIN, *SMALL, "budget=100000steps", "hydra.run.dir=mine"]
+    streams = {"stdin": ours, "stdout": ours, "stderr": ours}
+    with subprocess.Popen(
+        command, **streams, start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    ) as process:
+        os.close(ours)
+        output, interrupted = b"", False
+        with contextlib.suppress(OSError):  # the end, on Linux
+            while chunk := os.read(terminal, 65536):
+                output += chunk
+                if b"loss" in output and not interrupted:
+                    interrupted = os.write(terminal, b"\x03")
+        assert process.wait(timeout=120) == 130
+    os.close(terminal)
+    text = output.decode()
+    drawn = [part for part in re.split(r"[\r\n]", text) if "%|" in part]
+    assert drawn and all(progress.ROOM in bar and len(bar.partition(progress.ROOM)[0]) <= 117 for bar in drawn)
+    line = next(line for line in text.split("\n") if "interrupted:" in line)
+    before, _, after = line.rpartition("\r\x1b[K")
+    assert "^C" in before and after.strip().startswith("interrupted: evaluating and saving")

@@ -34,7 +34,8 @@ class _Timed(_Plain):
 class _Terminal(logging.Handler):
     """Writes above a progress bar; output that cannot be shown (a closed pipe, a lost terminal) is dropped.
 
-    With a `cell`, its name is before each message, and the bar of another cell's process is cleared too.
+    A terminal's line is cleared first: the bar of another cell's process may be there, or the ^C that a key left. With
+    a `cell`, its name is before each message.
     """
 
     def __init__(self, cell: str) -> None:
@@ -45,9 +46,8 @@ class _Terminal(logging.Handler):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             text = self.format(record)
             if self.cell:
-                clear = CLEAR_LINE if sys.stdout.isatty() else ""
-                text = clear + self.cell + (":\n" if "\n" in text else ": ") + text
-            tqdm.write(text, file=sys.stdout)
+                text = f"{self.cell}:" + ("\n" if "\n" in text else " ") + text
+            tqdm.write((CLEAR_LINE if sys.stdout.isatty() else "") + text, file=sys.stdout)
             sys.stdout.flush()
 
 

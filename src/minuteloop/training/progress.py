@@ -12,6 +12,7 @@ from tqdm import tqdm
 from minuteloop.training.timing import OVERRUN, Clock
 
 REFRESH = 0.5  # seconds
+ROOM = "  \x1b[2D"  # two columns after the bar, for the ^C that a terminal prints at its cursor
 
 log = logging.getLogger("minuteloop")
 
@@ -31,7 +32,7 @@ class Progress(pl.Callback):
             desc=self.name,
             total=self.steps,
             initial=trainer.global_step,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} steps{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} steps{postfix}" + ROOM,
             dynamic_ncols=True,
             leave=False,
             disable=None,
