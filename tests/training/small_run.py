@@ -67,8 +67,9 @@ def signal_in_step(monkeypatch, signum: int, step: int) -> None:
 
 def stop(monkeypatch, *overrides: str, step: int = 25, signum: int = signal.SIGTERM) -> None:
     """Start a run that a signal ends in step `step`."""
+    before = signal.getsignal(signal.SIGCONT)
     with monkeypatch.context() as patch:
         signal_in_step(patch, signum, step)
         with pytest.raises(SystemExit) as stopped:
             minuteloop.run([*OPTIONS, *overrides])
-    assert stopped.value.code == 128 + signum
+    assert stopped.value.code == 128 + signum and signal.getsignal(signal.SIGCONT) == before

@@ -69,14 +69,17 @@ def stop_line(record: Record) -> str:
 
 
 def budget_warning(content: dict) -> str | None:
-    """Return by how much training missed its budget and the likely reason, or None within TOLERANCE."""
+    """Return by how much training missed its budget and the likely reason.
+
+    Return None within TOLERANCE, and where the user ended the run.
+    """
     pace, seconds, asked = content["pace"], content["seconds"]["train"], content["plan"]["seconds_asked"]
-    if not asked or 1 / TOLERANCE <= pace["slowdown"] <= TOLERANCE:
+    if not asked or content["status"] == "interrupted" or 1 / TOLERANCE <= pace["slowdown"] <= TOLERANCE:
         return None
     had, planned, others = pace["steps_per_second"], pace["steps_per_second_planned"], pace["cores_of_others"]
     rates = f"{had:.3g} steps/s, {planned:.3g} while calibrating"
     if pace["slowdown"] < 1:
-        reason = "the machine was busier then"
+        reason = "the machine was probably busier then"
     elif others > BUSY:
         reason = f"other processes kept {others:.1f} of {content['host']['cores']} cores busy"
     else:
