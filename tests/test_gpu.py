@@ -13,7 +13,7 @@ from minuteloop.config.compose import compose
 from minuteloop.data.cifar import load
 from minuteloop.recipe.augment.random_seed import reseed
 from minuteloop.training.build import build
-from minuteloop.training.classifier import LOG_EVERY
+from minuteloop.training.plan import LOG_EVERY
 from minuteloop.training.trainer import make_trainer
 
 pytestmark = pytest.mark.gpu

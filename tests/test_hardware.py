@@ -1,9 +1,12 @@
 """The machine: its name, the cores that a process may use, and what auto means on it."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from minuteloop import hardware
+from minuteloop import compose, hardware
 from minuteloop.records import environment
+from minuteloop.training.process_state import restored_process_state
 
 
 @pytest.mark.parametrize(
@@ -74,11 +77,25 @@ def test_threads_are_not_more_than_usable_or_idle_cores(monkeypatch, without_cac
     monkeypatch.setattr(hardware, "usable_cores", lambda: 4)
     assert hardware.default_threads() == 4
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for idle, threads in ((64.0, 4), (2.6, 3), (0.2, 1)):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    quota, busy = "CPU affinity or a quota allows 4 of 64 cores", "other processes keep {} of 64 cores busy"
+    for idle, expected in (
+        (64.0, (4, quota)),
+        (2.6, (3, busy.format(61.4))),
+        (0.2, (1, busy.format(63.8))),
+    ):
         monkeypatch.setattr(hardware, "idle_cores", lambda idle=idle: idle)
-        assert hardware.idle_threads() == threads
-    monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert hardware.idle_threads() == 4, "somebody has divided the cores already"
+        assert hardware.auto_threads() == expected
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 64)
+    monkeypatch.setattr(hardware, "idle_cores", lambda: 64.0)
+    assert hardware.auto_threads() == (4, "torch's own choice, one for each physical core")
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert hardware.auto_threads() == (4, "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    hardware.default_threads.cache_clear()
+    monkeypatch.setattr(hardware, "idle_cores", lambda: pytest.fail("somebody has divided the cores already"))
+    assert hardware.auto_threads() == (3, "OMP_NUM_THREADS is 3")
 
 
 def test_machine_is_busy_where_fewer_cores_are_idle_than_the_threads_take(monkeypatch):
@@ -94,3 +111,41 @@ def test_machine_is_busy_where_fewer_cores_are_idle_than_the_threads_take(monkey
     ):
         monkeypatch.setattr(hardware, "idle_cores", lambda idle=idle: idle)
         assert hardware.busy(threads) == words
+
+
+def test_reason_for_fewer_threads_is_logged_unless_the_user_chose_them(monkeypatch, caplog):
+    monkeypatch.setattr(hardware, "auto_threads", lambda: (1, "other processes keep 1.0 of 2 cores busy"))
+    caplog.set_level("INFO", "minuteloop")
+    with restored_process_state():
+        assert hardware.resolve_auto(compose(["threads=2"])).threads == 2 and not caplog.messages
+        assert hardware.resolve_auto(compose([])).threads == 1
+    assert caplog.messages == ["threads=1 (auto): other processes keep 1.0 of 2 cores busy"]
+
+
+def write_stat(monkeypatch, tmp_path, idle, busy):
+    """Write the file that the kernel counts ticks in; 100 ticks are a second, of which 1/3 each waits for a disk."""
+    (tmp_path / "stat").write_text(f"cpu  {busy // 2} 0 {busy // 2} {2 * idle // 3} {idle // 3} 0 0 0 0 0\ncpu0 1\n")
+    monkeypatch.setattr(hardware, "STAT", tmp_path / "stat")
+    monkeypatch.setattr("os.sysconf", lambda name: {"SC_CLK_TCK": 100}[name])
+
+
+def test_load_of_other_processes_leaves_out_our_own(monkeypatch, tmp_path):
+    clock = SimpleNamespace(now=50.0, cpu=7.0)
+    monkeypatch.setattr("time.perf_counter", lambda: clock.now)
+    monkeypatch.setattr("time.process_time", lambda: clock.cpu)
+    write_stat(monkeypatch, tmp_path, 3000, 4000)
+    load = hardware.OtherLoad()
+    clock.now, clock.cpu = 60.0, 16.0
+    write_stat(monkeypatch, tmp_path, 3300, 5700)
+    assert load.cores() == pytest.approx((17 - 9) / 10), "17 s of two cores in 10 s, of which 9 s are ours"
+    monkeypatch.setattr(hardware, "STAT", tmp_path / "nothing")
+    assert hardware.OtherLoad().cores() == 0
+
+
+def test_idle_cores_are_counted_over_a_moment(monkeypatch, tmp_path):
+    write_stat(monkeypatch, tmp_path, 3000, 4000)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("time.sleep", lambda _: write_stat(monkeypatch, tmp_path, 3030, 4010))
+    assert hardware.idle_cores() == pytest.approx(6.0), "three quarters of eight cores"
+    monkeypatch.setattr(hardware, "STAT", tmp_path / "nothing")
+    assert hardware.idle_cores() == 8

@@ -123,6 +123,8 @@ def _job(cfg: DictConfig) -> float | None:
             sys.exit(1)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
+    if record["status"] == "overrun":
+        sys.exit(3)
     return record["metrics"].get("val/acc")
 
 

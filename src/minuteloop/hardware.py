@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import functools
+import logging
 import math
 import os
 import platform
@@ -18,7 +19,10 @@ from minuteloop.validation import ConfigError
 CPUINFO = Path("/proc/cpuinfo")
 CGROUP = Path("/sys/fs/cgroup")
 BUSY = 0.5  # cores that may be missing; the system itself takes a few percent
+STAT = Path("/proc/stat")
 COMPILE_SECONDS = 300  # a cold compile takes about a minute and makes a CUDA step a quarter faster
+
+log = logging.getLogger("minuteloop")
 
 
 def keep_freed_memory() -> None:
@@ -53,8 +57,11 @@ def resolve_auto(config: Config) -> Config:
         "precision": "bf16" if has_fast_bf16(device) else "fp32",
         "compile": device == "cuda" and unit == "s" and amount >= COMPILE_SECONDS,
         "channels_last": True,
-        "threads": idle_threads() if config.threads == "auto" else config.threads,
     }
+    if config.threads == "auto":
+        chosen["threads"], reason = auto_threads()
+        if reason:
+            log.info(f"threads={chosen['threads']} (auto): {reason}")
     config = dataclasses.replace(
         config, **{key: value for key, value in chosen.items() if getattr(config, key) == "auto"}
     )
@@ -106,18 +113,12 @@ def _cgroup_quota() -> float | None:
 
 def idle_cores(seconds: float = 0.1) -> float:
     """Return how many of the machine's cores were idle over the next `seconds`; all where the system does not say."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
+    before = _core_seconds()
+    if before is None:
         return float(os.cpu_count() or 1)
-
-    def ticks() -> tuple[int, int]:
-        times = [int(word) for word in stat.read_text().split("\n", 1)[0].split()[1:9]]
-        return times[3] + times[4], sum(times)  # idle and waiting for disks; all
-
-    idle, total = ticks()
     time.sleep(seconds)
-    idle_later, total_later = ticks()
-    return (os.cpu_count() or 1) * (idle_later - idle) / max(total_later - total, 1)
+    idle, busy = (later - earlier for later, earlier in zip(_core_seconds(), before, strict=True))
+    return (os.cpu_count() or 1) * idle / max(idle + busy, 1e-3)
 
 
 def busy(threads: int | str) -> str | None:
@@ -127,15 +128,47 @@ def busy(threads: int | str) -> str | None:
     return f"{idle:.1f} of {wanted} cores were idle" if idle < wanted - BUSY else None
 
 
-def idle_threads() -> int:
-    """Return the default number of threads, or fewer where other processes keep cores busy.
+def _core_seconds() -> tuple[float, float] | None:
+    """Return the seconds that the machine's cores have been idle and busy, or None where the system does not say."""
+    if not STAT.exists():
+        return None
+    times = [int(word) for word in STAT.read_text().split("\n", 1)[0].split()[1:9]]
+    idle = times[3] + times[4]  # doing nothing and waiting for disks
+    return tuple(ticks / os.sysconf("SC_CLK_TCK") for ticks in (idle, sum(times) - idle))
 
-    With OMP_NUM_THREADS set, somebody has divided the cores already (joblib does). On two cores beside one busy process
-    a ConvNeXt step takes 2 to 4 times longer with two threads than with one: they wait for each other at every barrier.
+
+class OtherLoad:
+    """Counts the cores that other processes keep busy, from its creation on."""
+
+    def __init__(self) -> None:
+        self.begin = self._read()
+
+    def _read(self) -> tuple[float, float]:
+        """Return the time, and the CPU seconds of other processes."""
+        return time.perf_counter(), (_core_seconds() or (0.0, 0.0))[1] - time.process_time()
+
+    def cores(self) -> float:
+        """Return the mean number of cores; 0 where the system does not say."""
+        seconds, used = (later - earlier for later, earlier in zip(self._read(), self.begin, strict=True))
+        return max(used / max(seconds, 1e-3), 0.0)
+
+
+def auto_threads() -> tuple[int, str]:
+    """Return the default number of threads, and why there are fewer than cores, or ''.
+
+    There are fewer where other processes keep cores busy. With OMP_NUM_THREADS set, somebody has divided the cores
+    already (joblib does). On two cores beside one busy process a ConvNeXt step takes 2 to 4 times longer with two
+    threads than with one: they wait for each other at every barrier.
     """
+    threads, cores = default_threads(), os.cpu_count() or 1
     if "OMP_NUM_THREADS" in os.environ:
-        return default_threads()
-    return max(1, min(default_threads(), round(idle_cores())))
+        return threads, f"OMP_NUM_THREADS is {os.environ['OMP_NUM_THREADS']}" if threads < cores else ""
+    idle = idle_cores()
+    if round(idle) < threads:
+        return max(1, round(idle)), f"other processes keep {cores - idle:.1f} of {cores} cores busy"
+    if usable_cores() < cores:
+        return threads, f"CPU affinity or a quota allows {usable_cores()} of {cores} cores"
+    return threads, "torch's own choice, one for each physical core" if threads < cores else ""
 
 
 @functools.cache

@@ -66,7 +66,7 @@ def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd
     written = [
         (int(row["step"]), name, float(row[name])) for row in rows for name in row if name != "step" and row[name]
     ]
-    assert len(written) == 2 * 2 + 2 * 2 + 2, "two of training, two of validation, one of the test set"
+    assert len(written) == 22 * 2 + 2 * 2 + 2, "22 of training, two of validation, one of the test set"
     assert {(step, name): value for step, name, value in logged} == pytest.approx(
         {(step, name): value for step, name, value in written}, rel=1e-5
     )
@@ -74,7 +74,7 @@ def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd
     summary = {}
     for part in records["summary"]:
         summary |= part["update"]
-    for part in ("metrics", "cost", "plan"):
+    for part in ("metrics", "cost", "plan", "pace"):
         for key, value in record[part].items():
             name = key if part == "metrics" else f"{part}/{key}"
             assert summary.get(name) == (value if value is None else pytest.approx(value, rel=1e-6)), name

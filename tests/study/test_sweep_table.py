@@ -56,7 +56,7 @@ def test_rows_of_cells_and_means_over_seeds(tmp_path):
 
 
 def test_columns_in_which_cells_differ_stay(tmp_path):
-    for number, strength in enumerate((0.0, {"mixup": 0.0, "cutmix": 0.0}, {"mixup": 0.45, "cutmix": 1.0})):
+    for number, strength in enumerate(({}, {"mixup": 0.0, "cutmix": 0.0}, {"mixup": 0.45, "cutmix": 1.0})):
         plan = {"strength": strength, "lr": 0.1 + number, "epochs": 2.0 + number}
         cost = {"params": 10**6 * number, "macs": 10**9 * (number + 1)}
         write_cell(tmp_path, number, f"arch={number}", plan=plan, cost=cost)
@@ -64,9 +64,9 @@ def test_columns_in_which_cells_differ_stay(tmp_path):
     header = "| # | cell | val/acc | steps | epochs | training | images/s | lr | params | MACs | strength | status |"
     assert lines[4] == header
     assert lines[6:] == [
-        "| 0 | arch=0 | - | 1,000 | 2.00 | 10.0 s | 500 | 0.1 | 0.00 M | 1,000.0 M | off | finished |",
+        "| 0 | arch=0 | - | 1,000 | 2.00 | 10.0 s | 500 | 0.1 | 0.00 M | 1,000.0 M | none | finished |",
         "| 1 | arch=1 | - | 1,001 | 3.00 | 10.1 s | 500 | 1.1 | 1.00 M | 2,000.0 M | off: mixup, cutmix | finished |",
-        "| 2 | arch=2 | - | 1,002 | 4.00 | 10.2 s | 500 | 2.1 | 2.00 M | 3,000.0 M | mixup at 45 % | finished |",
+        "| 2 | arch=2 | - | 1,002 | 4.00 | 10.2 s | 500 | 2.1 | 2.00 M | 3,000.0 M | at 45%: mixup | finished |",
     ]
 
 

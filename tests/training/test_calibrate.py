@@ -35,19 +35,19 @@ def slow_steps(monkeypatch) -> list[float]:
     return phases
 
 
-def test_calibration_of_slow_steps_takes_three_steps(slow_steps):
+def test_calibration_of_slow_steps_takes_two_steps(slow_steps):
     """6 steps fit the budget of 2 s; two full rounds would take 12."""
     stopwatch = Stopwatch()
     plan = calibrate.calibrate(parts_of("budget=2s"), stopwatch)
-    assert len(slow_steps) == 3
+    assert len(slow_steps) == 2
     assert 4 <= plan.steps <= 2 / SLOW_STEP
     assert stopwatch.seconds["train"] == stopwatch.seconds["compile"] == 0 < stopwatch.seconds["calibrate"]
 
 
-def test_calibration_of_slow_steps_takes_three_steps_in_each_phase(slow_steps):
+def test_calibration_of_slow_steps_takes_two_steps_in_each_phase(slow_steps):
     parts = parts_of("budget=2s", "ingredient=[progressive]", "recipe.progressive.phases=2", "precision=fp32")
     calibrate.calibrate(parts, Stopwatch())
-    assert slow_steps == [0.0] * 3 + [0.5] * 3
+    assert slow_steps == [0.0] * 2 + [0.5] * 2
 
 
 def test_calibration_leaves_the_net_as_it_was():

@@ -133,10 +133,10 @@ def test_hardware_settings_stay_those_of_the_first_attempt(cwd, monkeypatch):
     """bf16 or fp32 and the number of threads change the sums."""
     options = [option for option in OPTIONS if option != "threads=1"]
     monkeypatch.setattr("small_run.OPTIONS", options)
-    monkeypatch.setattr(minuteloop.hardware, "idle_threads", lambda: 1)
+    monkeypatch.setattr(minuteloop.hardware, "auto_threads", lambda: (1, ""))
     monkeypatch.setattr(minuteloop.hardware, "has_fast_bf16", lambda device: False)
     stop(monkeypatch, "hydra.run.dir=mine")
-    monkeypatch.setattr(minuteloop.hardware, "idle_threads", lambda: 2)
+    monkeypatch.setattr(minuteloop.hardware, "auto_threads", lambda: (2, ""))
     monkeypatch.setattr(minuteloop.hardware, "has_fast_bf16", lambda device: True)
     config = minuteloop.run([*options, "hydra.run.dir=mine", "resume=true", "logger.tags=[late]"])["config"]
     assert (config["threads"], config["precision"]) == (1, "fp32") and config["logger"]["tags"] == ["late"]

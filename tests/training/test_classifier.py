@@ -1,6 +1,7 @@
 """Classifier: draws that depend on (seed, step) only, the schedule, EMA and evaluation."""
 
 import dataclasses
+import math
 
 import pytest
 import pytorch_lightning as pl
@@ -83,6 +84,50 @@ def test_learning_rate_follows_the_schedule_step_by_step():
 
     trainer(max_steps=8, callbacks=[Watch()]).fit(module, data_for(module))
     assert rates == pytest.approx([1e-3 * module.ingredients.schedule((step + 1) / 8, 1.0) for step in range(8)])
+
+
+@pytest.mark.parametrize("every", [4, 3, 0])
+def test_training_loss_is_read_once_for_each_log_of_the_trainer_and_for_the_steps_after_the_last(every, monkeypatch):
+    """A read waits for the device. A user's own Trainer may log at another interval than a run; 0 is never."""
+    module, logged, reads = classifier(steps=8), [], []
+    item = torch.Tensor.item
+
+    class Watch(pl.loggers.logger.DummyLogger):
+        def log_metrics(self, metrics, step=None):
+            if "train/loss" in metrics:
+                logged.append((step, metrics["train/loss"], metrics["lr"]))
+
+    class Losses(pl.Callback):
+        losses = ()
+
+        def on_train_batch_end(self, trainer, pl_module, outputs, *_):
+            self.losses += (outputs["loss"].detach(),)
+
+    def count(tensor):
+        if tensor is module.train_loss:
+            reads.append(module.global_step)
+        return item(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "item", count)
+    losses = Losses()
+    options = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    run = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        max_steps=8,
+        limit_val_batches=0,
+        logger=Watch(),
+        callbacks=[losses],
+        log_every_n_steps=every,
+        **options,
+    )
+    run.fit(module, data_for(module))
+    steps = list(range(every, 9, every)) if every else []
+    rates = [1e-3 * module.ingredients.schedule(step / 8, 1.0) for step in steps]
+    means = [torch.stack(losses.losses[step - every : step]).mean().item() for step in steps]
+    assert [step for step, _, _ in logged] == steps and len(reads) == math.ceil(8 / (every or 8))
+    assert [loss for _, loss, _ in logged] == pytest.approx(means)
+    assert [rate for _, _, rate in logged] == pytest.approx(rates)
 
 
 def test_final_weights_are_the_ema_in_closed_form():

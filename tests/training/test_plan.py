@@ -50,6 +50,18 @@ def test_time_budget_becomes_the_steps_that_fit():
     assert frozen.epochs == pytest.approx(1230 * 128 / 45_000)
 
 
+@given(st.integers(1, 100_000))
+def test_any_run_logs_at_least_twenty_times_and_never_more_often_than_needed(steps):
+    """A log waits for the device: in long runs every 50 steps, in runs below 20 at every step."""
+    every = plan(f"{steps}steps").log_every
+    assert steps // every >= min(steps, 20)
+    assert every == 50 or steps // (every + 1) < 20
+
+
+def test_long_run_logs_every_fifty_steps():
+    assert [plan(f"{steps}steps").log_every for steps in (7, 32, 60, 999, 5000)] == [1, 1, 3, 49, 50]
+
+
 def test_epoch_budget_counts_complete_batches():
     assert plan("3ep").steps == 3 * (45_000 // 128)
     assert plan("3ep").seconds_asked is None

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 import types
 import warnings
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_finished_run_leaves_record_config_curves_log_and_weights(cwd):
     assert sum(seconds[stage] for stage in seconds if stage != "total") == pytest.approx(seconds["total"], rel=1e-6)
     assert record["cost"]["images_per_second"] == pytest.approx(120 * 64 / seconds["train"])
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    assert [row["step"] for row in rows if row["train/loss"]] == ["50", "100"]
+    assert [row["step"] for row in rows if row["train/loss"]] == [str(step) for step in range(6, 121, 6)]
     assert [row["step"] for row in rows if row["val/acc"]] == ["61", "120"]
     losses = [float(row["val/loss"]) for row in rows if row["val/loss"]]
     assert len(losses) == 2 and losses[0] > losses[1] == pytest.approx(record["metrics"]["val/loss"], rel=1e-4)
@@ -78,6 +79,29 @@ def test_finished_run_leaves_record_config_curves_log_and_weights(cwd):
         "model.safetensors",
         "result.json",
     ]
+
+
+def test_short_run_has_a_point_of_the_curves_at_every_step(cwd):
+    minuteloop.run([*QUICK, *SMALLEST, "recipe=plain", "budget=32steps", "hydra.run.dir=mine"])
+    rows = [row for row in csv.DictReader((cwd / "mine/metrics.csv").open()) if row["train/loss"]]
+    assert [row["step"] for row in rows] == [str(step) for step in range(1, 33)] and all(row["lr"] for row in rows)
+
+
+@pytest.mark.exhaustive
+def test_process_that_was_stopped_for_longer_than_its_budget_finishes_its_run(tmp_path):
+    command = [*TRAIN, *QUICK, *SMALLEST, "recipe=plain", "budget=6s", "hydra.run.dir=mine"]
+    log = tmp_path / "mine/log.txt"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        while not (log.exists() and " left" in log.read_text()):  # the first evaluation's line
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGSTOP)
+        time.sleep(14)
+        os.kill(process.pid, signal.SIGCONT)
+        assert process.wait(timeout=120) == 0
+    record = json.loads((tmp_path / "mine/result.json").read_text())
+    assert record["status"] == "finished" and record["steps"] == record["plan"]["steps"]
+    assert 13 < record["seconds"]["paused"] < 15 and record["seconds"]["train"] < 12
+    assert "warning: the process was paused for 1" in log.read_text()
 
 
 @pytest.mark.parametrize("recipe", ["plain", pytest.param("deit", marks=pytest.mark.exhaustive)])
@@ -130,20 +154,59 @@ def test_run_that_takes_twice_its_budget_is_stopped_with_status_overrun(cwd, mon
     record = minuteloop.run([*QUICK, "budget=0.5s"])
     assert record["plan"]["steps"] == 1000 and record["status"] == "overrun"
     assert 1.0 < record["seconds"]["train"] < 3.0 and "test/acc" in record["metrics"]
+    pace = record["pace"]
+    assert pace["steps_per_second_planned"] == 2000
+    assert pace["steps_per_second"] == pytest.approx(record["steps"] / record["seconds"]["train"])
+    assert pace["slowdown"] == pytest.approx(2000 / pace["steps_per_second"]) and pace["cores_of_others"] >= 0
+    text = (Path(record["folder"]) / "log.txt").read_text()
+    assert f"warning: training took {record['seconds']['train']:.1f} s of its 0.5 s for {record['steps']:,} of" in text
+
+
+def test_command_of_a_run_that_was_stopped_exits_with_a_code_of_its_own(cwd, monkeypatch):
+    rate = types.SimpleNamespace(steps_per_second=20_000.0, first_seconds=0.0, is_slow=False)
+    monkeypatch.setattr(calibrate, "measure_rate", lambda *_: rate)
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.train([*QUICK, *SMALLEST, "budget=0.1s", "hydra.run.dir=mine"])
+    record = json.loads((cwd / "mine/result.json").read_text())
+    assert stopped.value.code == 3 and record["status"] == "overrun" and record["metrics"]["test/acc"] > 0
 
 
 def test_loss_that_is_not_finite_fails_the_run_and_names_the_steps(cwd):
-    with pytest.raises(FloatingPointError, match=r"loss is nan in steps 1 to 50; lower recipe\.lr"):
-        minuteloop.run([*QUICK, *SMALLEST, "budget=60steps", "recipe=plain", "recipe.lr=1e6"])
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) in steps 1 to 50; lower recipe\.lr"):
+        minuteloop.run([*QUICK, *SMALLEST, "budget=1000steps", "recipe=plain", "recipe.lr=1e6", "evaluations=1"])
     record = json.loads((only_folder(cwd) / "result.json").read_text())
     assert record["status"] == "failed" and "steps 1 to 50" in record["error"]
 
 
-def test_loss_that_is_not_finite_after_the_last_log_fails_the_run_too(cwd):
-    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) in steps 1 to 6"):
+def test_loss_that_is_not_finite_fails_a_short_run_at_the_step(cwd):
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) in step [2-9]; lower recipe\.lr"):
+        minuteloop.run([*QUICK, *SMALLEST, "budget=20steps", "recipe.lr=1e5", "hydra.run.dir=mine"])
+    record = json.loads((cwd / "mine/result.json").read_text())
+    assert record["status"] == "failed" and "in step " in record["error"]
+
+
+def test_evaluation_that_is_not_finite_fails_the_run_and_names_the_step(cwd, monkeypatch):
+    """Before the training loss is logged, every 50 steps of 1,000."""
+
+    def ruin(module, *_):
+        if module.global_step == 11:
+            module.net.head.linear.weight.data.fill_(float("nan"))
+
+    monkeypatch.setattr("minuteloop.training.classifier.Classifier.on_train_batch_end", ruin)
+    options = ["recipe=plain", "budget=1000steps", "evaluations=90", "hydra.run.dir=mine"]
+    with pytest.raises(FloatingPointError, match=r"val/loss is nan after step 12; lower recipe\.lr"):
+        minuteloop.run([*QUICK, *SMALLEST, *options])
+    record = json.loads((cwd / "mine/result.json").read_text())
+    assert record["status"] == "failed" and record["error"].endswith("val/loss is nan after step 12; lower recipe.lr")
+    assert record["seconds"]["eval"] > 0
+
+
+def test_loss_that_is_not_finite_in_the_last_steps_fails_the_run_too(cwd):
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) in step [2-6]; lower"):
         minuteloop.run([*QUICK, "budget=6steps", "recipe=plain", "recipe.lr=1e6", "hydra.run.dir=mine"])
     record = json.loads((cwd / "mine/result.json").read_text())
-    assert record["status"] == "failed" and "steps 1 to 6" in record["error"] and record["seconds"]["train"] > 0
+    assert record["status"] == "failed" and "in step " in record["error"] and record["seconds"]["train"] > 0
     assert not (cwd / "mine/model.safetensors").exists()
 
 
@@ -152,7 +215,7 @@ def test_weights_that_the_last_step_ruined_fail_the_run(cwd, monkeypatch):
         module.net.head.linear.weight.data.fill_(float("nan"))
 
     monkeypatch.setattr("minuteloop.training.classifier.Classifier.on_train_end", ruin)
-    with pytest.raises(FloatingPointError, match="val/loss is nan after the last step"):
+    with pytest.raises(FloatingPointError, match=r"val/loss is nan after the last step; lower recipe\.lr"):
         minuteloop.run([*QUICK, *SMALLEST, "budget=2steps", "hydra.run.dir=mine"])
     text = (cwd / "mine/result.json").read_text()
     assert "NaN" not in text and json.loads(text)["metrics"]["val/loss"] is None, "JSON has no NaN"

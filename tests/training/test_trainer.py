@@ -18,6 +18,13 @@ def test_profiler_reaches_lightning():
     assert type(trainer.make_trainer(config).profiler).__name__ == "SimpleProfiler"
 
 
+def test_trainer_logs_as_often_as_the_plan_says_or_as_the_user_does():
+    config = resolve_auto(compose(SMALL))
+    assert trainer.make_trainer(config, 7).log_every_n_steps == 7
+    config = resolve_auto(compose([*SMALL, "+trainer.log_every_n_steps=3"]))
+    assert trainer.make_trainer(config, 7).log_every_n_steps == 3
+
+
 @pytest.mark.parametrize("name", TRAINER_SET_BY_RUN)
 def test_argument_that_the_run_sets_is_rejected_when_the_config_is_composed(name, tmp_path):
     (tmp_path / "mine.yaml").write_text(f"defaults: [config, _self_]\ntrainer: {{{name}: 3}}\n")

@@ -34,6 +34,7 @@ class Record:
     def __init__(self, asked: Config, folder: Path, seconds: dict[str, float], earlier: dict | None = None) -> None:
         self.asked = self.config = dataclasses.replace(asked, resume=False)
         self.folder, self.plan, self.frozen_config = folder, None, None
+        self.label = asked.name  # on the terminal
         self.content = {
             "schema": SCHEMA,
             "status": "failed",
@@ -52,6 +53,7 @@ class Record:
             "seconds": seconds,
             "cost": {},
             "rate": {},
+            "pace": {},
         }
         if earlier:
             self._continue(earlier)
@@ -106,14 +108,26 @@ class Record:
         self.content["metrics"] |= {key: value for key, value in metrics.items() if "/" in key}
         for key, value in self.content["metrics"].items():
             if not math.isfinite(value):
-                raise FloatingPointError(f"{key} is {value} after the last step")
+                raise FloatingPointError(f"{key} is {value} after the last step; lower recipe.lr")
 
-    def finish(self, status: str, steps: int, peak_memory: int) -> None:
-        """Write the record of a run that ended after `steps` steps; `peak_memory` is in bytes."""
+    def finish(self, status: str, steps: int, peak_memory: int, cores_of_others: float) -> None:
+        """Write the record of a run that ended after `steps` steps.
+
+        `peak_memory` is in bytes; other processes kept `cores_of_others` cores busy during training.
+        """
+        plan = self.content["plan"]
+        rate = steps / self.content["seconds"]["train"]
+        planned = plan["steps"] / plan["seconds_asked"] if plan["seconds_asked"] else None
         self.content |= {"status": status, "error": None, "steps": steps}
         self.content["cost"] |= {
-            "images_per_second": steps * self.content["plan"]["batch_size"] / self.content["seconds"]["train"],
+            "images_per_second": rate * plan["batch_size"],
             "peak_memory_bytes": peak_memory,
+        }
+        self.content["pace"] = {
+            "steps_per_second": rate,
+            "steps_per_second_planned": planned,
+            "slowdown": planned / rate if planned else None,
+            "cores_of_others": cores_of_others,
         }
         self.save()
 

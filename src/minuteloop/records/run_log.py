@@ -13,6 +13,7 @@ from tqdm import tqdm
 from minuteloop.records.record import named_os_errors
 
 log = logging.getLogger("minuteloop")
+CLEAR_LINE = "\r\x1b[K"
 
 
 class _Plain(logging.Formatter):
@@ -31,11 +32,22 @@ class _Timed(_Plain):
 
 
 class _Terminal(logging.Handler):
-    """Writes above a progress bar; output that cannot be shown (a closed pipe, a lost terminal) is dropped."""
+    """Writes above a progress bar; output that cannot be shown (a closed pipe, a lost terminal) is dropped.
+
+    A terminal's line is cleared first: the bar of another cell's process may be there, or the ^C that a key left. With
+    a `cell`, its name is before each message.
+    """
+
+    def __init__(self, cell: str) -> None:
+        super().__init__()
+        self.cell = cell
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            tqdm.write(self.format(record), file=sys.stdout)
+            text = self.format(record)
+            if self.cell:
+                text = f"{self.cell}:" + ("\n" if "\n" in text else " ") + text
+            tqdm.write((CLEAR_LINE if sys.stdout.isatty() else "") + text, file=sys.stdout)
             sys.stdout.flush()
 
 
@@ -52,11 +64,14 @@ class _File(logging.Handler):
 
 
 @contextlib.contextmanager
-def logging_to(path: Path | None = None) -> Iterator[None]:
-    """Show log messages on the terminal, and append them to the file `path`, inside `with`."""
+def logging_to(path: Path | None = None, cell: str = "") -> Iterator[None]:
+    """Show log messages on the terminal, and append them to the file `path`, inside `with`.
+
+    `cell` is the name of the cell of a sweep that logs them.
+    """
     handlers: list[logging.Handler] = []
     if not any(isinstance(handler, _Terminal) for handler in log.handlers):
-        handlers.append(_Terminal())
+        handlers.append(_Terminal(cell))
         handlers[-1].setFormatter(_Plain())
     if path:
         handlers.append(_File(path))

@@ -11,6 +11,8 @@ from minuteloop.schema import Recipe
 
 FULL = "at full strength"
 STAGES = ("setup", "calibrate", "compile", "eval", "log")  # of a run, besides training
+TOLERANCE = 1.1  # times the planned seconds, or the planned are that many times the seconds: no warning
+BUSY = 0.25  # cores of other processes that slow a run
 
 
 def start_lines(record: Record) -> list[str]:
@@ -21,10 +23,7 @@ def start_lines(record: Record) -> list[str]:
     end = f", {seconds:g} s of training" if seconds else ""
     if seconds and not record.plan:
         end += f", until about {datetime.now() + timedelta(seconds=seconds):%H:%M:%S}"
-    cores = record.content["host"]["cores"]
-    threads = f"{config.threads} of {cores} CPU cores"
-    if asked.threads == "auto" and config.threads < cores:
-        threads += " (auto: the others are busy, or set aside by OMP_NUM_THREADS or a CPU quota)"
+    threads = f"{config.threads} of {record.content['host']['cores']} CPU cores{_auto(asked.threads)}"
     compiled = "compiled" if config.compile else "not compiled"
     return [
         *(f"{new} replaces {old}" for old, new in config.arch.replaced.items()),
@@ -81,6 +80,27 @@ def stop_line(record: Record) -> str:
     return f"interrupted before evaluation: {kept}; continue with resume=true or resume={record.folder}"
 
 
+def budget_warning(content: dict) -> str | None:
+    """Return by how much training missed its budget and the likely reason.
+
+    Return None within TOLERANCE, and where the user ended the run.
+    """
+    pace, seconds, asked = content["pace"], content["seconds"]["train"], content["plan"]["seconds_asked"]
+    if not asked or content["status"] == "interrupted" or 1 / TOLERANCE <= pace["slowdown"] <= TOLERANCE:
+        return None
+    had, planned, others = pace["steps_per_second"], pace["steps_per_second_planned"], pace["cores_of_others"]
+    rates = f"{had:.3g} steps/s, {planned:.3g} while calibrating"
+    if pace["slowdown"] < 1:
+        reason = "the machine was probably busier then"
+    elif others > BUSY:
+        reason = f"other processes kept {others:.1f} of {content['host']['cores']} cores busy"
+    else:
+        reason = "no other process was busy; the machine may have slowed down"
+    steps = f"{content['steps']:,} of {content['plan']['steps']:,} steps"
+    took = f"training took {seconds:.1f} s of its {asked:g} s for {steps}"
+    return f"{took}, {pace['slowdown']:.2f} times as long as planned ({rates}): {reason}"
+
+
 def end_table(record: Record) -> str:
     """Return the table that ends a run."""
     content = record.content
@@ -95,9 +115,10 @@ def end_table(record: Record) -> str:
     ]
     if "test/acc_tta" in metrics:
         rows.append(("test accuracy, TTA", f"{100 * metrics['test/acc_tta']:.2f} %", "test-time augmentation"))
+    stages = [*STAGES, "paused"] if seconds["paused"] else STAGES
     rows += [
         ("training", f"{seconds['train']:.1f} s{budget}", f"{steps} steps, {plan['epochs']:.2f} epochs planned"),
-        ("total", f"{seconds['total']:.1f} s", ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in STAGES)),
+        ("total", f"{seconds['total']:.1f} s", ", ".join(f"{stage} {seconds[stage]:.1f}" for stage in stages)),
         ("throughput", f"{cost['images_per_second']:,.0f} images/s", "forward and backward, measured"),
         ("net", f"{cost['params']:,} parameters", f"{cost['macs']:,} MACs"),
         ("regularizers", words, "") if words in ("none", "full") else ("regularizers", "reduced", words),

@@ -41,7 +41,7 @@ class BackgroundWandbLogger(WandbLogger):
         content, folder = record.content, Path(self.run.dir).parent.resolve()
         url = None if self.run.offline else self.run.url
         summary = content["metrics"] | {"status": content["status"]}
-        for part in ("seconds", "cost", "plan"):
+        for part in ("seconds", "cost", "plan", "pace"):
             summary |= {f"{part}/{key}": value for key, value in content[part].items()}
         self.calls.submit(lambda: self.run.summary.update(summary))
         self.calls.submit(lambda: self._log_pictures(record.folder))

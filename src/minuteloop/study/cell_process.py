@@ -96,7 +96,7 @@ def _train(config: Config, folder: Path, sweep: Path, stop: Path) -> None:
 
         if stop.exists():
             sys.exit(130)
-        train(config, folder, sweep=sweep)
+        train(config, folder, sweep=sweep, cell=folder.name)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:

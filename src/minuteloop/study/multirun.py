@@ -198,4 +198,4 @@ def _end(folder: Path) -> int:
     with logging_to():
         log.info(text)
         draw_arms(cells, folder)
-    return 130 if stopped else int(any(cell.failure() for cell in cells))
+    return 130 if stopped else int(any(cell.failure() or cell.record()["status"] == "overrun" for cell in cells))

@@ -18,7 +18,7 @@ from minuteloop.training.trainer import make_trainer
 # 4.4 %; of 4.8 s 3.5 %; on a restless day 13 and 12 %).
 ROUNDS = ((0.005, 0.0, 0.5), (0.04, 1.0, 10.0))
 ROUGH_RATE = 10.0  # steps/s, before anything is measured
-PATIENCE = 0.1  # fraction of the budget after which a round of slow steps ends
+PATIENCE = 0.1  # fraction of the budget, for all phases, after which a round of slow steps ends
 
 log = logging.getLogger("minuteloop")
 
@@ -32,12 +32,13 @@ def calibrate(parts: Parts, stopwatch: Stopwatch) -> Plan:
     amount, unit = parse_budget(parts.config.budget)
     if unit != "s":
         return compile_only(parts, parts.plan(), stopwatch)
-    log.info("%s: measuring the rate of a step", parts.config.name)
+    log.info("measuring the rate of a step")
     phases, plan = parts.ingredients.starts, parts.plan(ROUGH_RATE)
     compiling = parts.config.compile
     for fraction, least, most in ROUNDS:
         seconds = min(max(fraction * amount, least), most) / len(phases)
-        rates = [measure_rate(parts, plan, start, seconds, PATIENCE * amount) for start in phases]
+        patience = PATIENCE * amount / len(phases)
+        rates = [measure_rate(parts, plan, start, seconds, patience) for start in phases]
         plan = parts.plan(_mean_rate(phases, rates))
         stopwatch.lap("calibrate", compile=sum(rate.first_seconds for rate in rates) if compiling else 0.0)
         compiling = False
@@ -58,8 +59,10 @@ def measure_rate(parts: Parts, plan: Plan, phase: float, seconds: float, patienc
     """Train for `seconds` in one phase, with a trainer as the run's, and return the rate; restore the net's state."""
     module = parts.classifier(plan, phase)
     before = copy.deepcopy(module.net.state_dict())
-    rate = Rate(seconds, patience)
-    make_trainer(parts.config, callbacks=[rate], logger=False, limit_val_batches=0).fit(module, parts.data)
+    config = parts.config
+    rate = Rate(seconds, patience, cold=config.compile or config.device == "cuda")
+    trainer = make_trainer(config, plan.log_every, callbacks=[rate], logger=False, limit_val_batches=0)
+    trainer.fit(module, parts.data)
     module.net.load_state_dict(before)
     module.net.zero_grad()
     return rate

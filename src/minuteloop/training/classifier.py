@@ -16,8 +16,6 @@ from minuteloop.recipe.ingredients import Ingredients
 from minuteloop.recipe.param_groups import parameter_groups
 from minuteloop.training.plan import Plan
 
-LOG_EVERY = 50  # steps; between them nothing waits for the device
-
 
 class Classifier(pl.LightningModule):
     """Trains `net` on batches of `pipeline`, which augments them on their device.
@@ -26,7 +24,10 @@ class Classifier(pl.LightningModule):
     [N,K]. In evaluation it is uint8 images and labels int64 [N]. Every draw is a function of (seed, step).
 
     `ingredients` are those of the plan's strength. With `only_phase` all steps belong to the phase of the recipe that
-    starts there (a fraction of the run), to measure it.
+    starts there (a fraction of the run), to measure it: the loss may then be anything.
+
+    The training loss and the learning rate are logged every `trainer.log_every_n_steps` steps. A logged loss and, after
+    an evaluation during training, a validation loss that is not finite raises FloatingPointError.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Classifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.net, self.ingredients, self.plan, self.seed = net, ingredients, plan, seed
+        self.log_every, self.is_measured = plan.log_every, only_phase is not None
         num_classes = len(dataset.classes)
         self.pipeline = AugmentPipeline(
             ingredients,
@@ -86,6 +88,7 @@ class Classifier(pl.LightningModule):
     def setup(self, stage: str) -> None:
         if stage == "fit":  # before the optimizer is made
             self._set_regularizers(self.global_step)
+            self.log_every = self.trainer.log_every_n_steps or self.plan.steps  # 0: Lightning logs nothing
 
     def _set_regularizers(self, step: int) -> None:
         for regularizer in self.pipeline.at_step(step, 1)[1].regularizers.values():
@@ -99,32 +102,39 @@ class Classifier(pl.LightningModule):
                 "targets must be soft, [N,K]: make the data with CIFARDataModule(..., pipeline=module.pipeline)"
             )
         reseed(self.seed, step)
-        if step % LOG_EVERY == 0:
+        if step % self.log_every == 0:
             self.train_loss.zero_()
         if self.phase(step) != self.regularized_phase:
             self._set_regularizers(step)
         images, targets = self.pipeline.batch(*batch, step)
         loss = self.ingredients.loss(self.net(images), targets)
         self.train_loss += loss.detach()
-        if (step + 1) % LOG_EVERY == 0:
+        if (step + 1) % self.log_every == 0:
             lr = self.optimizers().param_groups[0]["lr"]
             self.log_dict({"train/loss": self._mean_loss(step + 1), "lr": lr, "step": float(step + 1)})
         return loss
 
     def on_train_end(self) -> None:
-        if self.global_step:
+        if self.global_step % self.log_every:  # steps since the last log
             self._mean_loss(self.global_step)
 
     def _mean_loss(self, step: int) -> float:
         """Return the mean since the last log. Raises FloatingPointError if it is not finite."""
-        steps = (step - 1) % LOG_EVERY + 1
+        steps = (step - 1) % self.log_every + 1
         mean = self.train_loss.item() / steps
-        if not math.isfinite(mean):
-            raise FloatingPointError(f"training loss is {mean} in steps {step - steps + 1} to {step}; lower recipe.lr")
+        if not (math.isfinite(mean) or self.is_measured):
+            where = f"steps {step - steps + 1} to {step}" if steps > 1 else f"step {step}"
+            raise FloatingPointError(f"training loss is {mean} in {where}; lower recipe.lr")
         return mean
 
     def on_validation_epoch_start(self) -> None:
         self.logits["val"] = []
+
+    def on_validation_end(self) -> None:
+        # Lightning has logged it by now
+        loss = self.trainer.callback_metrics.get("val/loss") if self.trainer.state.fn == TrainerFn.FITTING else None
+        if loss is not None and not math.isfinite(loss):
+            raise FloatingPointError(f"val/loss is {loss:g} after step {self.global_step}; lower recipe.lr")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", batch)

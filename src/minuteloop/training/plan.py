@@ -8,6 +8,9 @@ from minuteloop.recipe.ingredients import Ingredients
 from minuteloop.schema import Recipe, parse_budget
 from minuteloop.validation import ConfigError
 
+LOG_EVERY = 50  # steps; between two logs nothing waits for the device
+LOGGED = 20  # times that a run logs, at least; a shorter one logs every step
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -20,6 +23,11 @@ class Plan:
     lr: float  # peak
     weight_decay: float
     seconds_asked: float | None  # None where the budget is a number of steps or epochs
+
+    @property
+    def log_every(self) -> int:
+        """Steps between two logs of the training loss and the learning rate."""
+        return min(max(self.steps // LOGGED, 1), LOG_EVERY)
 
 
 def make_plan(

@@ -9,9 +9,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.trainer.states import TrainerFn
 from tqdm import tqdm
 
-from minuteloop.training.timing import Clock
+from minuteloop.training.timing import OVERRUN, Clock
 
 REFRESH = 0.5  # seconds
+ROOM = "  \x1b[2D"  # two columns after the bar, for the ^C that a terminal prints at its cursor
 
 log = logging.getLogger("minuteloop")
 
@@ -31,7 +32,7 @@ class Progress(pl.Callback):
             desc=self.name,
             total=self.steps,
             initial=trainer.global_step,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} steps{postfix}",
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} steps{postfix}" + ROOM,
             dynamic_ncols=True,
             leave=False,
             disable=None,
@@ -46,17 +47,17 @@ class Progress(pl.Callback):
 
     def _status(self, trainer) -> str:
         """Return the text after the bar; the loss is the one last logged, so that nothing waits for the device."""
-        seconds, step = self.clock.now(), trainer.global_step
-        parts = [
-            f"{self._seconds_left(seconds, step):.0f} s left",
-            f"{self._images_per_second(seconds, step):,.0f} img/s",
-        ]
+        step = trainer.global_step
+        parts = [self._time_left(step), f"{self._images_per_second(self.clock.now(), step):,.0f} img/s"]
         if "train/loss" in trainer.callback_metrics:
             parts.append(f"loss {trainer.callback_metrics['train/loss']:.3f}")
         return ", ".join([*parts, self.accuracy] if self.accuracy else parts)
 
-    def _seconds_left(self, seconds: float, step: int) -> float:
-        return seconds / max(step, 1) * (self.steps - step)
+    def _time_left(self, step: int) -> str:
+        left, until_stop = self.clock.seconds_left(step, self.steps), max(self.clock.limit - self.clock.now(), 0.0)
+        if left > until_stop:
+            return f"{until_stop:.0f} s left (stopped at {OVERRUN:g} times its budget)"
+        return f"{left:.0f} s left"
 
     def _images_per_second(self, seconds: float, step: int) -> float:
         return step * self.batch_size / max(seconds, 1e-9)
@@ -68,8 +69,7 @@ class Progress(pl.Callback):
         self.accuracy = f"val/acc {100 * metrics['val/acc']:.2f} %"
         log.info(
             f"step {step:,} of {self.steps:,}: {self.accuracy}, val/loss {metrics['val/loss']:.3f}, "
-            f"{self._images_per_second(seconds, step):,.0f} images/s, "
-            f"{self._seconds_left(seconds, step):.0f} s of training left"
+            f"{self._images_per_second(seconds, step):,.0f} images/s, {self._time_left(step)}"
         )
 
     def on_train_end(self, *_) -> None:

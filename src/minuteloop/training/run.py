@@ -13,7 +13,7 @@ from minuteloop.config.compose import compose_with_hydra, typed
 from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
-from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
+from minuteloop.records.summary import budget_warning, end_table, resume_line, start_lines, stop_line
 from minuteloop.schema import Config, parse_budget, reads_test_set
 from minuteloop.training import resume
 from minuteloop.training.arm_rate import ArmRate, arm_rates
@@ -47,17 +47,18 @@ def compose_run(
     return config, resume.folder_for(config, Path(settings.run.dir))
 
 
-def train(asked: Config, folder: Path, started: float | None = None, sweep: Path | None = None) -> dict:
+def train(asked: Config, folder: Path, started: float | None = None, sweep: Path | None = None, cell: str = "") -> dict:
     """Train a checked config, write its record to `folder` and return it.
 
-    `started` is the time.perf_counter() at which the user's wait began; `sweep` is the folder of the sweep that the run
-    is a cell of. An error is recorded, then raised; a signal
-    that ends the run before its evaluation raises signals.Stopped.
+    `started` is the time.perf_counter() at which the user's wait began. Of a cell, `sweep` is the folder of its sweep
+    and `cell` its name there. An error is recorded, then raised; a signal that ends the run before its evaluation
+    raises signals.Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stopwatch = Stopwatch(started)
-    with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt"):
+    with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt", cell):
         record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder))
+        record.label = cell or asked.name
         try:
             if asked.resume:
                 log.info(resume_line(record))
@@ -155,9 +156,8 @@ def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Int
         _fit_and_evaluate(record, parts, module, clock, interrupt, run_loggers)
         if config.logger.pictures:
             draw_pictures(record, module, parts)
-        if clock.is_late:
-            budget = f"budget of {plan.seconds_asked:g} s"
-            log.warning(f"training took {clock.seconds:.1f} s, more than its {budget}; was the machine busy?")
+        if warning := budget_warning(record.content):
+            log.warning(warning)
     except BaseException as error:
         with contextlib.suppress(OSError):
             record.fail(error)  # before the loggers read it
@@ -180,12 +180,13 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     config, plan, data = record.config, module.plan, parts.data
     trainer = make_trainer(
         config,
+        plan.log_every,
         max_steps=plan.steps,
         plugins=[AtomicCheckpointIO(record)],
         callbacks=[
             clock,
             Checkpoint(record, clock, interrupt),
-            Progress(config.name, plan.steps, plan.batch_size, clock),
+            Progress(record.label, plan.steps, plan.batch_size, clock),
         ],
         logger=run_loggers,
         val_check_interval=plan.steps // config.evaluations + 1,  # the last one comes after training
@@ -203,4 +204,4 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
         record.add_metrics(trainer.test(module, data, verbose=False)[0])
     clock.stopwatch.lap("eval")
     status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
-    record.finish(status, steps, hardware.peak_memory(config.device))
+    record.finish(status, steps, hardware.peak_memory(config.device), clock.other_cores)

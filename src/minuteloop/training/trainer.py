@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.profilers import PassThroughProfiler
 
 from minuteloop.schema import Config
+from minuteloop.training.plan import LOG_EVERY
 from minuteloop.validation import ConfigError, did_you_mean
 
 
@@ -34,8 +35,8 @@ class NoProfiler(PassThroughProfiler):
         return self.NOTHING
 
 
-def make_trainer(config: Config, **kwargs) -> pl.Trainer:
-    """Return the trainer of a run, with the user's `trainer.*`."""
+def make_trainer(config: Config, log_every: int = LOG_EVERY, **kwargs) -> pl.Trainer:
+    """Return the trainer of a run that logs every `log_every` steps, with the user's `trainer.*`."""
     if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
         logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     return pl.Trainer(
@@ -50,7 +51,7 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         **kwargs,
-        **{"profiler": NoProfiler(), **config.trainer},
+        **{"profiler": NoProfiler(), "log_every_n_steps": log_every, **config.trainer},
     )
 
 
