@@ -207,14 +207,13 @@ class Classifier(pl.LightningModule):
         return [callback.callback(self.plan.steps) for callback in self.ingredients.callbacks]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Save the mean training loss of all processes, and the averages of EMA in a checkpoint of weights only."""
+        """Save the mean training loss of all processes; let EMA tell its averages from the weights."""
         if self.trainer.world_size > 1:
             loss = self.trainer.strategy.reduce(self.train_loss.clone(), reduce_op="mean")
             checkpoint["state_dict"]["train_loss"] = loss
-        if "callbacks" not in checkpoint:
-            for callback in self.trainer.callbacks:
-                if isinstance(callback, EMACallback):
-                    load_averages(checkpoint["state_dict"], callback.averages)
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, EMACallback):
+                callback.write_to(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Load the averages of EMA in place of the weights, unless training continues."""

@@ -44,10 +44,6 @@ class EMACallback(pl.Callback):
     def on_validation_end(self, trainer, module) -> None:
         self.swap()
 
-    def on_exception(self, trainer, module, exception) -> None:
-        if self.is_swapped:  # before a checkpoint is saved
-            self.swap()
-
     def on_train_end(self, trainer, module) -> None:
         self.swap()
         self.current, self.averages = [], []  # the module holds the averages now
@@ -60,6 +56,15 @@ class EMACallback(pl.Callback):
             tensor.copy_(average)
             average.copy_(weight)
         self.is_swapped = not self.is_swapped
+
+    def write_to(self, checkpoint: dict) -> None:
+        """Put the averages into a checkpoint of weights only, and undo `swap` in a full one saved in validation."""
+        if "callbacks" not in checkpoint:
+            if not self.is_swapped:
+                load_averages(checkpoint["state_dict"], self.averages)
+        elif self.is_swapped:
+            load_averages(checkpoint["state_dict"], self.averages)
+            checkpoint["callbacks"][self.state_key]["averages"] = self.current
 
 
 def load_averages(state_dict: dict, averages: list[torch.Tensor]) -> None:
