@@ -226,6 +226,22 @@ def test_scaled_gradients_are_unscaled_before_they_are_clipped(options, kwargs):
     assert (update - expected).norm() < 0.1 * expected.norm()
 
 
+@pytest.mark.parametrize(("algorithm", "order"), [("norm", 2), ("value", float("inf"))])
+def test_gradients_are_clipped_by_the_algorithm_of_the_trainer(algorithm, order):
+    parts, norms = parts_of("recipe=plain", "budget=3steps"), []
+
+    class Watch(pl.Callback):
+        def on_before_zero_grad(self, trainer, module, optimizer):
+            gradients = [parameter.grad.flatten() for parameter in module.parameters() if parameter.grad is not None]
+            if gradients:
+                norms.append(torch.cat(gradients).norm(p=order).item())
+
+    clip = {"gradient_clip_val": 1e-3, "gradient_clip_algorithm": algorithm}
+    module = parts.classifier(parts.plan())
+    trainer(module.plan, callbacks=[Watch()], limit_val_batches=0, **clip).fit(module, parts.data)
+    assert norms == pytest.approx([1e-3] * len(norms), rel=1e-3) and len(norms) >= 2
+
+
 # --- checkpoints and predictions ----------------------------------------------------------------------------------
 
 
