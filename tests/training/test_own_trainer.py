@@ -157,7 +157,7 @@ def test_accumulated_batches_draw_anew_and_the_loss_is_their_mean(monkeypatch):
 
 @pytest.mark.parametrize("ingredient", ["ema", "lookahead"])
 def test_accumulated_batches_train_as_one_large_batch(ingredient):
-    options = ["recipe=deit", *NO_DRAWS, "budget=12steps", "arch=convnext", "data.holdout=400"]
+    options = ["recipe=deit", *NO_DRAWS, "budget=6steps", "arch=convnext", "data.holdout=400"]
     options += ["~recipe.callbacks.ema", "ingredient=[lookahead]"] if ingredient == "lookahead" else []
 
     def trained(batch_size, accumulate):

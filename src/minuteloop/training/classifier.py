@@ -207,7 +207,7 @@ class Classifier(pl.LightningModule):
         return [callback.callback(self.plan.steps) for callback in self.ingredients.callbacks]
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Save the mean training loss of all processes; let EMA tell its averages from the weights."""
+        """Save the mean training loss of all processes, and the weights and averages of EMA in their places."""
         if self.trainer.world_size > 1:
             loss = self.trainer.strategy.reduce(self.train_loss.clone(), reduce_op="mean")
             checkpoint["state_dict"]["train_loss"] = loss
