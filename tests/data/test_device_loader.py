@@ -49,6 +49,20 @@ def test_chunks_are_the_same_wherever_an_epoch_resumes(batch, monkeypatch):
         assert len(pipeline.calls) == len(starts) - done // per_chunk
 
 
+@pytest.mark.parametrize(("batch", "accumulate"), [(25, 2), (25, 3), (40, 4), (60, 2)])
+def test_chunks_of_accumulated_batches_begin_with_an_optimizer_step(batch, accumulate, monkeypatch):
+    monkeypatch.setattr("minuteloop.data.device_loader.CHUNK", 100)
+    images, labels = numbered(1000)
+    pipeline = StepPipeline()
+    counters = {"epoch": lambda: 2, "accumulate": accumulate}
+    loader = DeviceLoader(images, labels, labels, batch, seed=3, pipeline=pipeline, **counters)
+    steps = 1000 // (batch * accumulate)
+    assert len(list(loader)) == len(loader) == steps * accumulate
+    per_chunk = max(1, 100 // (batch * accumulate))  # steps
+    assert [step for _, _, step in pipeline.calls] == list(range(2 * steps, 3 * steps, per_chunk))
+    assert sum(images for images, _, _ in pipeline.calls) == steps * accumulate * batch
+
+
 def test_resume_without_a_pipeline_skips_the_batches_done():
     images, labels = numbered(100)
 

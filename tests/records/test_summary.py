@@ -3,6 +3,8 @@
 import dataclasses
 import logging
 
+import pytest
+
 from minuteloop import compose
 from minuteloop.config.instantiate import ingredients
 from minuteloop.records.record import Record

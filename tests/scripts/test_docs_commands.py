@@ -165,7 +165,10 @@ def test_readme_trainer_example_trains_with_one_batch_size(tmp_path):
     (code,) = CODE[ROOT / "README.md"]
     code += """
 assert parts.data.batch_size == plan.batch_size == parts.config.recipe.batch_size == 128
-assert trainer.global_step == plan.steps == 2 * (1600 // 128)
+assert parts.data.train_dataloader().batch_size == 128
+assert trainer.global_step == plan.steps == 2 * (1600 // 128) and trainer.current_epoch == 2
+assert plan.epochs == 24 * 128 / 1600
+assert plan.lr == trainer.optimizers[0].defaults["lr"] == 5e-4 * 128 / 512 * 32  # DeiT's rule, and its limit
 assert module.pipeline is parts.data.pipeline
 assert not hasattr(module.net, "_compiled_call_impl") or module.net._compiled_call_impl is None
 print(trainer.callback_metrics["test/acc"].item())
@@ -178,7 +181,8 @@ print(trainer.callback_metrics["test/acc"].item())
 def test_python_of_docs_runs(tmp_path):
     pages = {page.name: blocks for page, blocks in CODE.items() if blocks and page.name != "README.md"}
     outs = {name: execute("\n".join(blocks), tmp_path) for name, blocks in pages.items()}
-    assert outs.keys() == {"after_training.md", "grammar.md"}
+    assert outs.keys() == {"after_training.md", "grammar.md", "usage.md"}
+    assert outs["usage.md"].splitlines()[-1] == "torch.Size([1000, 10])"
     assert "finished" in outs["after_training.md"]
     assert (
         outs["grammar.md"].startswith("dw7 ln pw:4w gelu pw:w scale=1e-06 + x") and "LayerScale" in outs["grammar.md"]

@@ -68,6 +68,12 @@ def test_draw_seeds_never_repeat():
     assert len(seeds) == 200_000 and all(0 <= seed < 2**64 for seed in seeds)
 
 
+def test_draw_seeds_of_accumulated_batches_and_processes_never_repeat():
+    streams = [(step, micro_batch, stream) for step in range(2000) for micro_batch in range(8) for stream in range(9)]
+    assert len({draw_seed(0, *stream) for stream in streams}) == len(streams)
+    assert draw_seed(3, 7, 0, 0) == draw_seed(3, 7)
+
+
 def test_step_is_seeded_as_by_torch_manual_seed():
     reseed(3, 7)
     drawn = torch.rand(5)

@@ -42,6 +42,7 @@ TRAINER_SET_BY_RUN = {
     **dict.fromkeys(("accelerator", "devices"), "device"),
     "precision": "precision",
     "gradient_clip_val": "recipe.clip_grad",
+    "accumulate_grad_batches": "recipe.batch_size",
     **dict.fromkeys(("max_epochs", "max_steps"), "budget"),
     **dict.fromkeys(("val_check_interval", "check_val_every_n_epoch"), "evaluations"),
     "limit_val_batches": "data.holdout",

@@ -20,6 +20,9 @@ class CIFARDataModule(pl.LightningDataModule):
     replaced between fits, and must be the one that the trained module finishes the batches with:
     `CIFARDataModule(images, batch_size, pipeline=module.pipeline)`.
 
+    Every process of a distributed trainer gets the same batches of `batch_size` images; the module trains on its
+    process's slice of them, and evaluates all images. Predictions are those of the test images.
+
     Raises:
         ConfigError: if a batch is larger than the training split.
     """
@@ -50,6 +53,9 @@ class CIFARDataModule(pl.LightningDataModule):
         return (images / 255 - mean) / std
 
     def setup(self, stage: str) -> None:
+        """Move the images to the trainer's device. Raises ConfigError where the trainer cannot split the batches."""
+        if stage == "fit":
+            self._check_trainer()
         device = self.trainer.strategy.root_device
         if self.device != device:
             arrays = (self.dataset.train_images, self.dataset.train_labels)
@@ -59,6 +65,22 @@ class CIFARDataModule(pl.LightningDataModule):
             self.device = device
         if hasattr(self.pipeline, "to"):  # nn.Module.to works in place
             self.pipeline.to(device)
+
+    def _check_trainer(self) -> None:
+        processes, accumulate = self.trainer.world_size, self.trainer.accumulate_grad_batches
+        if self.batch_size % processes:
+            raise ConfigError(
+                f"recipe.batch_size={self.batch_size}: must be a multiple of {processes}, the processes that share it"
+            )
+        if any(isinstance(callback, pl.callbacks.GradientAccumulationScheduler) for callback in self.trainer.callbacks):
+            raise ConfigError(
+                "GradientAccumulationScheduler: must be accumulate_grad_batches=N, one value for all epochs"
+            )
+        if self.batch_size * accumulate > len(self.train_indices):
+            raise ConfigError(
+                f"accumulate_grad_batches={accumulate}: must be at most {len(self.train_indices) // self.batch_size}, "
+                f"the batches of {self.batch_size} in {len(self.train_indices)} training images"
+            )
 
     def train_dataloader(self) -> DeviceLoader:
         return DeviceLoader(
@@ -70,6 +92,7 @@ class CIFARDataModule(pl.LightningDataModule):
             epoch=lambda: self.trainer.current_epoch,
             batches_done=lambda: self.trainer.fit_loop.batch_idx + 1,  # read after a checkpoint has restored the loops
             pipeline=self.pipeline,
+            accumulate=self.trainer.accumulate_grad_batches,
         )
 
     def first_batch(self, pipeline: ChunkPipeline | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,3 +110,6 @@ class CIFARDataModule(pl.LightningDataModule):
 
     def test_dataloader(self) -> DeviceLoader:
         return DeviceLoader(*self.test, torch.arange(len(self.test[1]), device=self.device), EVAL_BATCH)
+
+    def predict_dataloader(self) -> DeviceLoader:
+        return self.test_dataloader()

@@ -18,7 +18,7 @@ class ChunkPipeline(Protocol):
     def chunk(self, images: Tensor, labels: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Map uint8 images [N,3,H,W] and int64 labels [N] to uint8 images and targets, both still of length N.
 
-        `step` is the step of the chunk's first batch, counted from the start of the run.
+        `step` is the optimizer step of the chunk's first batch, counted from the start of the run.
         """
 
 
@@ -32,6 +32,9 @@ class DeviceLoader:
 
     `epoch()` and `batches_done()` are read when iteration starts. A run that resumes within an epoch skips the batches
     done. A `pipeline` maps each chunk before it is cut into batches.
+
+    Where an optimizer step accumulates the gradients of `accumulate` batches, an epoch drops its incomplete last step,
+    and a chunk never ends within a step.
     """
 
     def __init__(
@@ -46,26 +49,30 @@ class DeviceLoader:
         epoch: Callable[[], int] = lambda: 0,
         batches_done: Callable[[], int] = lambda: 0,
         pipeline: ChunkPipeline | None = None,
+        accumulate: int = 1,
     ) -> None:
         self.images, self.labels, self.indices = images, labels, indices
         self.batch_size, self.seed, self.repeats = batch_size, seed, repeats
-        self.epoch, self.batches_done, self.pipeline = epoch, batches_done, pipeline
+        self.epoch, self.batches_done, self.pipeline, self.accumulate = epoch, batches_done, pipeline, accumulate
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
-        complete, rest = divmod(len(self.indices), self.batch_size)
-        return complete + (self.seed is None and rest > 0)
+        if self.seed is not None:
+            return len(self.indices) // (self.batch_size * self.accumulate) * self.accumulate
+        return -(-len(self.indices) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         epoch, done, size = self.epoch(), self.batches_done(), self.batch_size
         order = self.indices if self.seed is None else self._shuffled(epoch)
-        stride = max(1, CHUNK // size)  # batches of a chunk
+        accumulate = self.accumulate
+        stride = max(1, CHUNK // (size * accumulate)) * accumulate  # batches of a chunk
         # chunks start at multiples of the stride, also after a resume: their random draws depend on their first step
         for first in range(done - done % stride, len(self), stride):
             selected = order[first * size : min(first + stride, len(self)) * size]
             images, targets = self.images.index_select(0, selected), self.labels[selected]
             if self.pipeline is not None:
-                images, targets = self.pipeline.chunk(images, targets, epoch, epoch * len(self) + first)
+                step = (epoch * len(self) + first) // accumulate
+                images, targets = self.pipeline.chunk(images, targets, epoch, step)
             batches = zip(images.split(size), targets.split(size), strict=True)
             yield from islice(batches, max(done - first, 0), None)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytorch_lightning as pl
 
@@ -44,10 +44,14 @@ class Parts:
         self.data.pipeline = classifier.pipeline
         return classifier
 
-    def plan(self, steps_per_second: float = 0.0) -> Plan:
-        """Return the plan of the config's budget at a rate of steps."""
+    def plan(self, steps_per_second: float = 0.0, accumulate_grad_batches: int = 1) -> Plan:
+        """Return the plan of the config's budget at a rate of optimizer steps.
+
+        With `accumulate_grad_batches`, the Trainer's argument, a step takes that many batches of recipe.batch_size.
+        """
         train_images = len(self.data.train_indices)
-        return make_plan(self.config.budget, self.config.recipe, self.ingredients, train_images, steps_per_second)
+        recipe = replace(self.config.recipe, batch_size=self.config.recipe.batch_size * accumulate_grad_batches)
+        return make_plan(self.config.budget, recipe, self.ingredients, train_images, steps_per_second)
 
 
 def build(config: Config) -> Parts:

@@ -17,7 +17,7 @@ class Plan:
     """What is frozen before the first step; training takes exactly `steps` steps."""
 
     steps: int
-    batch_size: int  # images
+    batch_size: int  # images of an optimizer step
     epochs: float  # passes over the training images
     strength: dict[str, float]  # factor on each regularizer, in [0, 1], see schema.Recipe
     lr: float  # peak
