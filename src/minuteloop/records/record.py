@@ -51,6 +51,7 @@ class Record:
             "metrics": {},
             "seconds": seconds,
             "cost": {},
+            "wandb_id": None,
         }
         if earlier:
             self._continue(earlier)
@@ -58,6 +59,7 @@ class Record:
     def _continue(self, earlier: dict) -> None:
         self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
         self.content["attempts"] += earlier["attempts"]
+        self.content["wandb_id"] = earlier.get("wandb_id")
         for leftover in self.folder.glob("*.tmp"):
             leftover.unlink()
         if earlier["plan"]:

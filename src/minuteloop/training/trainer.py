@@ -9,7 +9,9 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from minuteloop.schema import Config
 from minuteloop.validation import ConfigError, did_you_mean
@@ -34,8 +36,12 @@ class NoProfiler(PassThroughProfiler):
         return self.NOTHING
 
 
-def make_trainer(config: Config, **kwargs) -> pl.Trainer:
-    """Return the trainer of a run, with the user's `trainer.*`."""
+def make_trainer(config: Config, plugins=(), **kwargs) -> pl.Trainer:
+    """Return the trainer of a run, with the user's `trainer.*`.
+
+    A run is one process on one device, whatever RANK, LOCAL_RANK or Slurm's variables make of it.
+    """
+    rank_zero_only.rank = 0  # Lightning takes it from the environment, and loggers of other ranks log nothing
     if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
         logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     return pl.Trainer(
@@ -49,6 +55,7 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[LightningEnvironment(), *plugins],
         **kwargs,
         **{"profiler": NoProfiler(), **config.trainer},
     )
