@@ -4,7 +4,7 @@ import os
 from dataclasses import fields
 
 from minuteloop.schema import Logger
-from minuteloop.validation import ConfigError, did_you_mean
+from minuteloop.validation import ConfigError, closest
 
 MODES = ("online", "offline", "disabled")
 SYNONYMS = ("run", "dryrun", "shared")  # that W&B takes too
@@ -15,9 +15,10 @@ def check_wandb_environment() -> None:
     """Raise ConfigError for a variable whose value W&B would reject after the run has started."""
     mode = os.environ.get("WANDB_MODE")
     if mode is not None and mode not in (*MODES, *SYNONYMS):
-        raise ConfigError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}{did_you_mean(mode, MODES)}")
+        hint = f". Did you mean {match}?" if (match := closest(mode, MODES)) else ""
+        raise ConfigError(f"WANDB_MODE={mode}: must be one of {', '.join(MODES)}{hint}")
     rules = {spec.name: spec.metadata for spec in fields(Logger)}
     for variable, key in KEYS.items():
         text = os.environ.get(variable)
-        if text is not None and not rules[key]["test"](text.split(",") if key == "tags" else text):
+        if text is not None and not rules[key]["test"](text.split(",") if key == "tags" else text or None):
             raise ConfigError(f"{variable}={text}: {rules[key]['rule']}")

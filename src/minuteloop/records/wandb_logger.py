@@ -119,12 +119,12 @@ def _init_arguments(config: Config, record: Record) -> dict[str, Any]:
     names = [name[:64] for name in (config.arch.name, config.recipe.name, config.data.name)]
     default_name = f"{config.name}-{record.folder.name}"[:128]
     return {
-        "id": None if "WANDB_RUN_ID" in environment else record.content["wandb_id"],
-        "resume": None if "WANDB_RESUME" in environment else "allow",
-        "dir": None if "WANDB_DIR" in environment else record.folder.resolve(),
-        "project": logger.project or (None if "WANDB_PROJECT" in environment else "minuteloop"),
+        "id": None if environment.get("WANDB_RUN_ID") else record.content["wandb_id"],
+        "resume": None if environment.get("WANDB_RESUME") else "allow",
+        "dir": None if environment.get("WANDB_DIR") else record.folder.resolve(),
+        "project": logger.project or (None if environment.get("WANDB_PROJECT") else "minuteloop"),
         "group": logger.group,
-        "name": None if is_default_name and "WANDB_NAME" in environment else default_name,
+        "name": None if is_default_name and environment.get("WANDB_NAME") else default_name,
         "tags": [*tags, *names],
         "config": dataclasses.asdict(config),
     }

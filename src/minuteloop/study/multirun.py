@@ -122,7 +122,7 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
 
 def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
     """Return the cell with the folder of its record, and in `error` what to report where it has none."""
-    if config.logger.group is None and "WANDB_RUN_GROUP" not in os.environ:
+    if config.logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
         config = replace(config, logger=replace(config.logger, group=sweep.resolve().name[:128]))
     if finished := _finished_before(sweep.parent, config):
         log.info(f"{cell.label()}: finished before, {finished}")
