@@ -109,23 +109,21 @@ def start_wandb(config: Config, record: Record) -> BackgroundWandbLogger | None:
 
 
 def _init_arguments(config: Config, record: Record) -> dict[str, Any]:
-    """Return the arguments of wandb.init; what is None is left to W&B's environment variables.
-
-    They win over this project's defaults, but not over what is typed.
-    """
-    environment, logger = os.environ, config.logger
-    is_default_name = config.name == f"{config.arch.name}-{config.recipe.name}"
-    tags = logger.tags or [tag for tag in environment.get("WANDB_TAGS", "").split(",") if tag]
-    names = [name[:64] for name in (config.arch.name, config.recipe.name, config.data.name)]
+    """Return the arguments of wandb.init: what is typed, else W&B's environment variables, else defaults."""
+    logger, variable = config.logger, os.environ.get
     default_name = f"{config.name}-{record.folder.name}"[:128]
+    has_typed_name = config.name != f"{config.arch.name}-{config.recipe.name}"
+    tags = logger.tags or [tag for tag in variable("WANDB_TAGS", "").split(",") if tag]
     return {
-        "id": None if environment.get("WANDB_RUN_ID") else record.content["wandb_id"],
-        "resume": None if environment.get("WANDB_RESUME") else "allow",
-        "dir": None if environment.get("WANDB_DIR") else record.folder.resolve(),
-        "project": logger.project or (None if environment.get("WANDB_PROJECT") else "minuteloop"),
-        "group": logger.group,
-        "name": None if is_default_name and environment.get("WANDB_NAME") else default_name,
-        "tags": [*tags, *names],
+        "id": variable("WANDB_RUN_ID") or record.content["wandb_id"],
+        "resume": variable("WANDB_RESUME") or "allow",
+        "dir": variable("WANDB_DIR") or record.folder.resolve(),
+        "entity": variable("WANDB_ENTITY"),
+        "project": logger.project or variable("WANDB_PROJECT") or "minuteloop",
+        "group": logger.group or variable("WANDB_RUN_GROUP"),
+        "name": default_name if has_typed_name else variable("WANDB_NAME") or default_name,
+        "notes": variable("WANDB_NOTES"),
+        "tags": [*tags, *(name[:64] for name in (config.arch.name, config.recipe.name, config.data.name))],
         "config": dataclasses.asdict(config),
     }
 
