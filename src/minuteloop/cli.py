@@ -21,7 +21,7 @@ import minuteloop
 from minuteloop.config import reference
 from minuteloop.config.compose import CONF, HYDRA_1_4, IMAGE_SIZE, RECIPES, checked, compose, without_hydra
 from minuteloop.config.errors import exit_on_user_error, exit_with_error, is_user_error
-from minuteloop.config.overrides import check_overrides
+from minuteloop.config.overrides import check_overrides, without_hyphens
 from minuteloop.records.run_log import logging_to
 from minuteloop.study import multirun
 from minuteloop.training.resume import folder_for
@@ -60,9 +60,9 @@ def _usage() -> str:
 def train(arguments: list[str] | None = None, program: str = "python train.py") -> None:
     """Train a config, or many with -m, and leave a record.
 
-    Exits with 0, 1 (a run failed), 2 (a wrong command), 130 (Ctrl-C) or 143 (SIGTERM).
+    Exits with 0, 1 (a run failed), 2 (a wrong command), 130 (Ctrl-C), 138 (SIGUSR1) or 143 (SIGTERM).
     """
-    arguments = _with_package_recipes(sys.argv[1:] if arguments is None else arguments)
+    arguments = without_hyphens(_with_package_recipes(sys.argv[1:] if arguments is None else arguments))
     sys.argv = [program, *arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     with _quiet_pipe(), logging_to():

@@ -245,9 +245,20 @@ class Logger:
     name: str = choice(
         "wandb", "tensorboard", "none", help="W&B (online with a key, else offline), TensorBoard or none"
     )
-    project: str = setting("minuteloop", "W&B project")
-    group: Any = setting(None, "W&B group; null: the name of the sweep's folder")
-    tags: list[str] = setting([], "W&B tags")
+    project: str | None = pattern(
+        *(None, r"[^/\\#?%:]{1,128}", "must be null or at most 128 characters other than / \\ # ? % :"),
+        "W&B project; null: $WANDB_PROJECT, else minuteloop",
+        allow=(None,),
+    )
+    group: str | None = pattern(
+        *(None, r".{1,128}", "must be null or at most 128 characters"),
+        "W&B group; null: $WANDB_RUN_GROUP, else the name of the sweep's folder",
+        allow=(None,),
+    )
+    tags: list[str] = custom(
+        *([], lambda tags: all(0 < len(tag) <= 64 for tag in tags), "must be a list of tags of 1 to 64 characters"),
+        "W&B tags, besides arch, recipe and data; []: $WANDB_TAGS",
+    )
     pictures: bool = setting(True, "draw PNGs at the end of a run (1 s of a CPU core)")
 
 

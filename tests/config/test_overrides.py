@@ -3,10 +3,11 @@
 import sys
 
 import pytest
+from hydra._internal.utils import get_args_parser
 
 from minuteloop import cli, compose
 from minuteloop.config.compose import CONF
-from minuteloop.config.overrides import LIST, ONE, USUAL_WORDS, check_overrides
+from minuteloop.config.overrides import HYDRA_OPTIONS, LIST, ONE, USUAL_WORDS, check_overrides, without_hyphens
 from minuteloop.validation import ConfigError
 
 # override -> what follows "OVERRIDE: "
@@ -103,3 +104,39 @@ def test_usual_words_and_groups_fit_the_config():
 @pytest.mark.parametrize("override", ["recipe.regularizers.drop_path.rate=0.2", "recipe.callbacks.ema.window=0.1"])
 def test_suggested_keys_exist(override):
     compose([override])
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("--recipe.lr=0.001", "recipe.lr=0.001"),
+        ("--seed=3", "seed=3"),
+        ("--data@data=sample", "data@data=sample"),
+        ("--name=a=b", "name=a=b"),
+        ("--config-name=mine", "--config-name=mine"),
+        ("--cfg=job", "--cfg=job"),
+        ("--multirun", "--multirun"),
+        ("-cn=mine", "-cn=mine"),
+        ("name=--x=1", "name=--x=1"),
+    ],
+)
+def test_hyphens_of_a_wandb_agent_are_stripped_from_keys_only(typed, taken):
+    assert without_hyphens([typed]) == [taken]
+
+
+def test_options_of_hydra_keep_their_hyphens():
+    options = get_args_parser()._option_string_actions
+    with_value = [name for name, action in options.items() if name.startswith("--") and action.nargs != 0]
+    assert set(HYDRA_OPTIONS) < {name[2:] for name in with_value}
+    for option in with_value:
+        assert without_hyphens([f"{option}=x"]) == [f"{option}=x"]
+
+
+def test_train_takes_a_wandb_agents_arguments(capsys):
+    cli.train(["--help", "--recipe.lr=0.25", "--seed=3"])
+    printed = capsys.readouterr().out
+    assert "\n  recipe.lr=0.25 " in printed and "\n  seed=3 " in printed
+    with pytest.raises(SystemExit) as stop:
+        cli.train(["--recipe.lrr=0.25"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: recipe.lrr=0.25: unknown key. Did you mean recipe.lr?\n"

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+from minuteloop.records import background_calls
 from minuteloop.records.background_calls import BackgroundCalls
 
 
@@ -45,3 +46,13 @@ def test_call_that_exceeds_its_deadline_is_not_waited_for(caplog):
     assert not results
     assert messages(caplog) == ["WARNING: it failed and is skipped from now on: no answer within 0.2 s"]
     calls.close()
+
+
+def test_long_wait_is_announced(caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(background_calls, "NOTICE", 0.1)
+    calls = BackgroundCalls("it")
+    assert calls.wait(lambda: time.sleep(0.3) or "slow", 5.1) == "slow"
+    assert calls.wait(lambda: "fast", 5) == "fast"
+    calls.close()
+    assert messages(caplog) == ["INFO: it: no answer yet; waiting for at most 5 s more"]

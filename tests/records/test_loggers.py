@@ -13,16 +13,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from offline_wandb import QUICK, logged_points, wandb_records, written_points
 
 import minuteloop
 from minuteloop.records import wandb_logger
-from minuteloop.records.metrics_csv import COLUMNS
 from minuteloop.training import trainer
 from minuteloop.validation import ConfigError, flat
 
 ROOT = Path(__file__).parents[2]
-SMALLEST = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "recipe.batch_size=32"]
-QUICK = [*SMALLEST, "data=sample", "threads=1", "evaluations=2", "hydra.run.dir=mine"]
 
 
 @pytest.fixture(autouse=True)
@@ -36,17 +34,6 @@ def log_of(folder: Path) -> str:
     return (folder / "mine/log.txt").read_text()
 
 
-def wandb_records(folder: Path) -> dict[str, list[dict]]:
-    """Return the records of the one offline run in `folder` by type, read with W&B's own reader."""
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    records: dict[str, list[dict]] = {}
-    for line in map(json.loads, done.stdout.splitlines()):
-        records.setdefault(line["type"], []).append(line.get(line["type"]))
-    return records
-
-
 def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd):
     record = minuteloop.run([*QUICK, "budget=110steps", "+logger.tags=[mine]", "logger.group=g", "name=a net/1"])
     records = wandb_records(cwd / "mine")
@@ -56,20 +43,9 @@ def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd
     assert run["run_group"] == "g" and run["display_name"] == "a net/1-mine"
     assert set(run["tags"]) == {"mine", "resnet18", "deit", "sample"}
 
-    logged = [
-        (int(item["trainer/global_step"]), name, value)
-        for item in (entry["item"] for entry in records["history"])
-        for name, value in item.items()
-        if name in COLUMNS
-    ]
-    rows = list(csv.DictReader((cwd / "mine/metrics.csv").open()))
-    written = [
-        (int(row["step"]), name, float(row[name])) for row in rows for name in row if name != "step" and row[name]
-    ]
+    written = written_points(cwd / "mine")
     assert len(written) == 22 * 2 + 2 * 2 + 2, "22 of training, two of validation, one of the test set"
-    assert {(step, name): value for step, name, value in logged} == pytest.approx(
-        {(step, name): value for step, name, value in written}, rel=1e-5
-    )
+    assert logged_points(records) == pytest.approx(written, rel=1e-5)
 
     summary = {}
     for part in records["summary"]:
@@ -80,6 +56,10 @@ def test_wandb_offline_holds_config_curves_summary_pictures_and_model(cwd, capfd
             assert summary.get(name) == (value if value is None else pytest.approx(value, rel=1e-6)), name
     assert summary["status"] == "finished" and summary["seconds/train"] == pytest.approx(record["seconds"]["train"])
 
+    axes = {metric.get("glob_name"): metric.get("step_metric") for metric in records["metric"]}
+    assert axes["*"] == "trainer/global_step"
+    (pictures,) = [entry["item"] for entry in records["history"] if "pictures/curves.path" in entry["item"]]
+    assert pictures["trainer/global_step"] == summary["trainer/global_step"] == 110
     for file in (cwd / "mine/pictures").iterdir():
         (copy,) = cwd.glob(f"mine/wandb/offline-run-*/files/{summary[f'pictures/{file.stem}.path']}")
         assert copy.read_bytes() == file.read_bytes()
@@ -247,17 +227,23 @@ def test_wandb_mode_disabled_leaves_nothing(cwd, monkeypatch):
     assert "W&B" not in log_of(cwd)
 
 
-def test_tensorboard_holds_the_curves(cwd):
+def test_tensorboard_holds_the_curves_and_the_config(cwd):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     minuteloop.run([*QUICK, "budget=55steps", "logger=tensorboard", "logger.pictures=false"])
     assert list(cwd.glob("mine/tensorboard/events.out.tfevents.*"))
     events = EventAccumulator(str(cwd / "mine/tensorboard"))
     events.Reload()
-    rows = list(csv.DictReader((cwd / "mine/metrics.csv").open()))
-    for name in ("train/loss", "val/acc", "test/acc"):
-        values = [float(row[name]) for row in rows if row[name]]
-        assert values and [event.value for event in events.Scalars(name)] == pytest.approx(values, rel=1e-5), name
+    points = {(event.step, name): event.value for name in events.Tags()["scalars"] for event in events.Scalars(name)}
+    written = written_points(cwd / "mine")
+    assert {key: points[key] for key in written} == pytest.approx(written, rel=1e-5)
+    content = json.loads((cwd / "mine/result.json").read_text())
+    plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    hyperparameters = HParamsPluginData.FromString(plugin).session_start_info.hparams
+    assert hyperparameters["recipe.batch_size"].number_value == 32
+    assert hyperparameters["arch.name"].string_value == "resnet18"
+    assert flat(content["config"]).keys() == hyperparameters.keys()
 
 
 def test_tensorboard_without_its_package_is_rejected_in_one_line(monkeypatch):

@@ -14,7 +14,7 @@ import minuteloop
 from minuteloop.records import environment
 from minuteloop.records.record import config_hash
 from minuteloop.study import earlier_records, multirun
-from minuteloop.study.cell import read_cells
+from minuteloop.study.cell import Cell, read_cells
 from minuteloop.study.cell_process import machines_in_process
 from minuteloop.training.arm_rate import ArmRate, ArmRates
 from minuteloop.validation import ConfigError
@@ -217,13 +217,34 @@ def test_record_of_another_config_in_the_cells_folder_is_kept(settings, monkeypa
     assert started[0][1] == tmp_path / "runs/now/plain-0-again"
 
 
-def test_users_wandb_group_is_kept(settings, monkeypatch):
-    config = composed("logger.group=mine")
+@pytest.mark.parametrize(
+    ("overrides", "variable", "group"),
+    [
+        ([], "", "now"),
+        (["name=mine"], "", "now"),
+        (["logger.group=mine"], "", "mine"),
+        (["logger.group=mine"], "theirs", "mine"),
+        ([], "theirs", None),  # W&B reads it
+    ],
+)
+def test_wandb_group_is_the_sweeps_unless_the_user_gives_one(settings, monkeypatch, overrides, variable, group):
+    monkeypatch.setenv("WANDB_RUN_GROUP", variable)
+    config = composed(*overrides)
     monkeypatch.setattr(multirun, "checked", lambda *_: config)
     started = []
     monkeypatch.setattr(multirun, "train_in_process", lambda *args: started.append(args) or "exit code 1")
     multirun.run_cell(None, settings)
-    assert started[0][0].logger.group == "mine"
+    assert started[0][0].logger.group == group
+
+
+def test_wandb_group_of_a_sweep_in_the_current_folder_has_its_name(settings, monkeypatch, tmp_path):
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    monkeypatch.chdir(settings.sweep.dir)
+    config = minuteloop.compose(QUICK)
+    started = []
+    monkeypatch.setattr(multirun, "train_in_process", lambda *args: started.append(args) or "exit code 1")
+    multirun._train_or_reuse(Cell(0, [], tmp_path / "runs/now/plain-0"), config, Path("."))
+    assert started[0][0].logger.group == "now"
 
 
 def test_ctrl_c_reaches_a_cell_that_is_just_starting_in_a_worker(tmp_path):

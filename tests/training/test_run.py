@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file
 from small_run import TRAIN
 
@@ -312,9 +313,11 @@ def test_train_takes_a_composed_config_and_a_folder(cwd):
 
 
 def test_run_restores_the_state_of_its_process(cwd, monkeypatch):
-    """Threads, random generators, Lightning's variables, warning filters and log levels, as a notebook needs them."""
+    """Threads, random generators, Lightning's variables and rank, warning filters and log levels, for notebooks."""
     monkeypatch.setenv("PL_GLOBAL_SEED", "5")
     monkeypatch.delenv("PL_SEED_WORKERS", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
     loggers = [logging.getLogger(name) for name in ("minuteloop", "pytorch_lightning")]
 
     def state() -> tuple:
@@ -324,7 +327,8 @@ def test_run_restores_the_state_of_its_process(cwd, monkeypatch):
             random.getstate(),
             (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
             torch.get_rng_state().tolist(),
-            {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")},
+            {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WORLD_SIZE")},
+            rank_zero_only.rank,
             list(warnings.filters),
             [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers],
         )

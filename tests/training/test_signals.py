@@ -9,6 +9,7 @@ import pytest
 from small_run import OPTIONS, SMALL, TRAIN, assert_same_run, read, signal_in_step, training_step
 
 import minuteloop
+from minuteloop.training import signals
 from minuteloop.training.classifier import Classifier
 
 
@@ -59,6 +60,21 @@ def test_second_ctrl_c_stops_immediately(cwd, monkeypatch):
     assert stopped.value.code == 130 and read(cwd / "mine")["status"] == "interrupted"
 
 
+def test_job_that_slurm_requeues_continues_where_sigusr1_stopped_it(cwd, reference, monkeypatch):
+    """SIGUSR1 is what Slurm sends before a time limit; the requeued job is the same command, with resume=true."""
+    monkeypatch.setenv("SLURM_JOB_NAME", "x")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setattr("subprocess.call", lambda *_: pytest.fail("Lightning requeues the job"))
+    command = [*OPTIONS, "hydra.run.dir=mine", "resume=true"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        signal_in_step(patch, signal.SIGUSR1, 20)
+        minuteloop.run(command)
+    assert stopped.value.code == 138 and read(cwd / "mine")["error"] == "Stopped: SIGUSR1"
+    assert (cwd / "mine/last.ckpt").exists() and read(cwd / "mine")["status"] == "interrupted"
+    assert minuteloop.run(command)["attempts"] == 2
+    assert_same_run(cwd / "mine", reference.folder)
+
+
 STAGES = {
     "setup": ("minuteloop.hardware.resolve_auto", "budget=3steps"),
     "calibration": ("minuteloop.training.classifier.Classifier.training_step", "budget=1s"),
@@ -66,7 +82,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("stage", STAGES)
 def test_signal_outside_training_stops_immediately_with_its_exit_code(cwd, monkeypatch, signum, stage):
     function, budget = STAGES[stage]
@@ -75,11 +91,11 @@ def test_signal_outside_training_stops_immediately_with_its_exit_code(cwd, monke
         os.kill(os.getpid(), signum)
         pytest.fail("the run continued")
 
-    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    handlers = [signal.getsignal(signum) for signum in signals.Interrupt.SIGNALS]
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
         patch.setattr(function, interrupt)
         minuteloop.run([*OPTIONS, budget, "hydra.run.dir=mine"])
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    assert [signal.getsignal(signum) for signum in signals.Interrupt.SIGNALS] == handlers
     assert stopped.value.code == 128 + signum
     content = read(cwd / "mine")
     assert content["status"] == "interrupted" and content["error"] == f"Stopped: {signal.Signals(signum).name}"

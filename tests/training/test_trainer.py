@@ -4,6 +4,8 @@ import inspect
 import re
 
 import pytest
+from lightning_fabric.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from small_run import SMALL, read
 
 from minuteloop import cli, compose
@@ -23,6 +25,26 @@ def test_trainer_logs_as_often_as_the_plan_says_or_as_the_user_does():
     assert trainer.make_trainer(config, 7).log_every_n_steps == 7
     config = resolve_auto(compose([*SMALL, "+trainer.log_every_n_steps=3"]))
     assert trainer.make_trainer(config, 7).log_every_n_steps == 3
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"LOCAL_RANK": "1"},
+        {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "x"},
+        {"SLURM_PROCID": "1", "SLURM_NTASKS": "2", "SLURM_JOB_NAME": "x"},
+        {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "2", "SLURM_JOB_NAME": "x"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_run_is_one_process_on_one_device_whatever_the_cluster_says(variables, monkeypatch):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # as on import under such variables
+    made = trainer.make_trainer(resolve_auto(compose([*SMALL, "device=cpu"])))
+    assert (made.global_rank, made.world_size, made.num_nodes, rank_zero_only.rank) == (0, 1, 1, 0)
+    assert type(made.strategy).__name__ == "SingleDeviceStrategy" and made.strategy.root_device.type == "cpu"
+    assert type(made._accelerator_connector.cluster_environment) is LightningEnvironment, "no requeueing by Lightning"
 
 
 @pytest.mark.parametrize("name", TRAINER_SET_BY_RUN)

@@ -26,6 +26,7 @@ from minuteloop.config.ingredient_effects import fitted_recipe
 from minuteloop.config.instantiate import check_optimizer, ingredient, ingredient_nodes
 from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
+from minuteloop.config.wandb_environment import check_wandb_environment
 from minuteloop.schema import TRAIN_IMAGES, Config
 from minuteloop.validation import ConfigError, check
 
@@ -152,6 +153,8 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     _check_trainer(config.trainer)
     if config.logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise ConfigError("logger=tensorboard: needs the package tensorboard; run pip install tensorboard")
+    if config.logger.name == "wandb":
+        check_wandb_environment()
     replaced = replaced_steps(cfg, files)
     applied = {step: source for step, source in config.arch.applied.items() if step not in replaced}
     config = dataclasses.replace(config, arch=dataclasses.replace(config.arch, applied=applied, replaced=replaced))

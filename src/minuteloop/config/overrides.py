@@ -31,6 +31,16 @@ SLOTS = ("recipe.optimizer", "recipe.loss", "recipe.schedule")  # a bare word th
 ONE = ("arch", "size", "recipe", "data", "logger")  # groups of conf/ that take one name
 LIST = {"modernization": "patchify,gelu", "ingredient": "sgd"}  # groups that take a list of names, and an example
 BRACKETS = ("[]", "()", "{}")
+HYDRA_OPTIONS = ("cfg", "info", "package")  # of Hydra, that take =VALUE; its others have a hyphen, as no key has
+
+
+def without_hyphens(arguments: list[str]) -> list[str]:
+    """Return the arguments with KEY=VALUE in place of --KEY=VALUE, which a W&B agent writes for `${args}`."""
+    found = [re.match(r"--([\w.@/]+)=", word) for word in arguments]
+    return [
+        word[2:] if match and match[1] not in HYDRA_OPTIONS else word
+        for word, match in zip(arguments, found, strict=True)
+    ]
 
 
 def check_overrides(overrides: list[str] | tuple[str, ...], conf: Path) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
+
+NOTICE = 3.0  # seconds of waiting after which a log message says so
 
 log = logging.getLogger("minuteloop")
 
@@ -31,12 +34,16 @@ class BackgroundCalls:
     def wait(self, call: Callable[[], Any], seconds: float, always: bool = False) -> Any:
         """Return what `call` returns, or None if it fails or exceeds its deadline.
 
-        After a failure it is skipped too, unless `always`.
+        After a failure it is skipped too, unless `always`. A wait of more than NOTICE seconds is logged.
         """
         future = Future()
         self._calls.put((lambda: None if self.failed and not always else call(), future))
         try:
-            return future.result(seconds)
+            with contextlib.suppress(TimeoutError):
+                return future.result(min(NOTICE, seconds))
+            if seconds > NOTICE:
+                log.info("%s: no answer yet; waiting for at most %g s more", self.name, seconds - NOTICE)
+            return future.result(max(seconds - NOTICE, 0))
         except TimeoutError:
             self._fail(f"no answer within {seconds:g} s")
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from dataclasses import asdict
 from pathlib import Path
 
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
@@ -9,18 +11,42 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from minuteloop.records.metrics_csv import MetricsCSV
 from minuteloop.records.record import Record
 from minuteloop.schema import Config
+from minuteloop.validation import flat, spell
 
 
-def start_loggers(config: Config, folder: Path, resumed: bool) -> list[Logger]:
+class TensorBoard(TensorBoardLogger):
+    """TensorBoardLogger that adds the config, beside the last metrics, to the tab HPARAMS."""
+
+    def finish(self, record: Record) -> None:
+        """Write the config as hyperparameters; the values of the record's metrics are in the curves already."""
+        from torch.utils.tensorboard.summary import hparams
+
+        config = flat(asdict(record.config))
+        values = {key: value if isinstance(value, int | float) else spell(value) for key, value in config.items()}
+        for summary in hparams(values, record.content["metrics"]):
+            self.experiment._get_file_writer().add_summary(summary)
+        self.experiment.close()
+
+
+def start_loggers(config: Config, record: Record, resumed: bool) -> list[Logger]:
     """Return the started loggers; `resumed` continues the files of an earlier attempt."""
-    loggers: list[Logger] = [MetricsCSV(folder / "metrics.csv", resumed)]
+    loggers: list[Logger] = [MetricsCSV(record.folder / "metrics.csv", resumed)]
     if config.logger.name == "tensorboard":
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+        loggers.append(TensorBoard(record.folder, name="", version="tensorboard"))
     if config.logger.name == "wandb":
         from minuteloop.records.wandb_logger import start_wandb
 
-        loggers += filter(None, [start_wandb(config, folder)])
+        loggers += filter(None, [start_wandb(config, record)])
     return loggers
+
+
+def resume_loggers(loggers: list[Logger], metrics_csv: Path) -> None:
+    """Give the loggers that want it the curves of the earlier attempts; `metrics_csv` ends at the checkpoint."""
+    with metrics_csv.open(newline="") as file:
+        rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+    for logger in loggers:
+        if hasattr(logger, "resume"):
+            logger.resume(rows)
 
 
 def finish_loggers(loggers: list[Logger], record: Record) -> None:

@@ -54,6 +54,7 @@ class Record:
             "cost": {},
             "rate": {},
             "pace": {},
+            "wandb_id": None,
         }
         if earlier:
             self._continue(earlier)
@@ -62,6 +63,7 @@ class Record:
         self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
         self.content["rate"] = earlier.get("rate", {})
         self.content["attempts"] += earlier["attempts"]
+        self.content["wandb_id"] = earlier.get("wandb_id")
         for leftover in self.folder.glob("*.tmp"):
             leftover.unlink()
         if earlier["plan"]:

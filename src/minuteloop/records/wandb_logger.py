@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import WandbLogger
 
@@ -17,6 +18,7 @@ from minuteloop.records.wandb_service import end_service
 from minuteloop.schema import Config
 
 INIT_TIMEOUT, FINISH_TIMEOUT = 10, 30  # seconds
+STEP = "trainer/global_step"  # the x-axis of every chart; Lightning logs it
 
 log = logging.getLogger("minuteloop")
 
@@ -27,11 +29,19 @@ class BackgroundWandbLogger(WandbLogger):
     def __init__(self, run, service, calls: BackgroundCalls) -> None:
         super().__init__(experiment=run)
         self.run, self.service, self.calls = run, service, calls
+        self.calls.submit(lambda: run.define_metric(STEP))
+        self.calls.submit(lambda: run.define_metric("*", step_metric=STEP, step_sync=True))
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Log as WandbLogger does, without waiting."""
         metrics = dict(metrics)
         self.calls.submit(lambda: super(BackgroundWandbLogger, self).log_metrics(metrics, step))
+
+    def resume(self, rows: list[dict[str, float]]) -> None:
+        """Log the `rows` of metrics.csv so far, unless W&B's server has them: a resumed offline run starts empty."""
+        if not self.run.resumed:
+            for row in rows:
+                self.log_metrics({key: value for key, value in row.items() if key != "step"}, int(row["step"]))
 
     def finish(self, record: Record) -> None:
         """Log the record's figures, pictures and model, and end the W&B run.
@@ -44,7 +54,7 @@ class BackgroundWandbLogger(WandbLogger):
         for part in ("seconds", "cost", "plan", "pace"):
             summary |= {f"{part}/{key}": value for key, value in content[part].items()}
         self.calls.submit(lambda: self.run.summary.update(summary))
-        self.calls.submit(lambda: self._log_pictures(record.folder))
+        self.calls.submit(lambda: self._log_pictures(record.folder, content["steps"]))
         self.calls.submit(lambda: self._log_model_artifact(record))
         exit_code = 0 if content["error"] is None else 1
         ended = self.calls.wait(lambda: self._end_run(exit_code), FINISH_TIMEOUT + 5, always=True)
@@ -53,12 +63,12 @@ class BackgroundWandbLogger(WandbLogger):
             end_service(self.service)
         log.info("W&B: %s", url if ended and url else f"wandb sync {folder}")
 
-    def _log_pictures(self, folder: Path) -> None:
+    def _log_pictures(self, folder: Path, step: int) -> None:
         import wandb
 
         pictures = {f"pictures/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("pictures/*.png"))}
         if pictures:
-            self.run.log(pictures | wandb_charts(folder))
+            self.run.log(pictures | wandb_charts(folder) | {STEP: step})
 
     def _log_model_artifact(self, record: Record) -> None:
         """Log the model artifact, named after the run."""
@@ -78,54 +88,82 @@ class BackgroundWandbLogger(WandbLogger):
         return True
 
 
-def start_wandb(config: Config, folder: Path) -> BackgroundWandbLogger | None:
+def start_wandb(config: Config, record: Record) -> BackgroundWandbLogger | None:
     """Start W&B online when a key is present, else offline; return None, after a warning, when it cannot start.
 
-    Takes at most 2 * INIT_TIMEOUT + 5 seconds. WANDB_MODE, when set, decides; with `disabled` there is no logger.
+    An earlier attempt's W&B run is continued. Takes at most 2 * INIT_TIMEOUT + 5 seconds. WANDB_MODE, when set,
+    decides; with `disabled` there is no logger.
     """
     if os.environ.get("WANDB_MODE") == "disabled":
         return None
     calls, service = BackgroundCalls("W&B"), []
-    run = calls.wait(lambda: _init(config, folder, service), 2 * INIT_TIMEOUT)
+    arguments = _init_arguments(config, record)
+    run = calls.wait(lambda: _init(arguments, service), 2 * INIT_TIMEOUT)
     if run is None:
         calls.close()
         if service:
             end_service(*service)
         return None
+    record.content["wandb_id"] = run.id
+    record.save()
     return BackgroundWandbLogger(run, *service, calls)
 
 
-def _init(config: Config, folder: Path, service: list):
-    """Return a started wandb.Run; append the process that serves it to `service` as soon as it exists."""
+def _init_arguments(config: Config, record: Record) -> dict[str, Any]:
+    """Return the arguments of wandb.init: what is typed, else W&B's environment variables, else defaults."""
+    logger, variable = config.logger, os.environ.get
+    default_name = f"{config.name}-{record.folder.name}"[:128]
+    has_typed_name = config.name != f"{config.arch.name}-{config.recipe.name}"
+    tags = logger.tags or [tag for tag in variable("WANDB_TAGS", "").split(",") if tag]
+    return {
+        "id": variable("WANDB_RUN_ID") or record.content["wandb_id"],
+        "resume": variable("WANDB_RESUME") or "allow",
+        "dir": variable("WANDB_DIR") or record.folder.resolve(),
+        "entity": variable("WANDB_ENTITY"),
+        "project": logger.project or variable("WANDB_PROJECT") or "minuteloop",
+        "group": logger.group or variable("WANDB_RUN_GROUP"),
+        "name": default_name if has_typed_name else variable("WANDB_NAME") or default_name,
+        "notes": variable("WANDB_NOTES"),
+        "tags": [*tags, *(name[:64] for name in (config.arch.name, config.recipe.name, config.data.name))],
+        "config": dataclasses.asdict(config),
+    }
+
+
+def _init(arguments: dict[str, Any], service: list):
+    """Return a started wandb.Run; append the process that serves it to `service` as soon as it exists.
+
+    Raises:
+        ValueError: naming the setting that W&B rejects, of an argument or an environment variable.
+    """
+    import pydantic
     import wandb
 
-    session = wandb.setup()
-    service.append(session.ensure_service())
-    wanted = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    modes = list(dict.fromkeys([wanted, "offline"]))
-    for mode in modes:
-        try:
-            return wandb.init(
-                mode=mode,
-                dir=folder.resolve(),
-                project=config.logger.project,
-                group=config.logger.group,
-                name=f"{config.name}-{folder.name}",
-                tags=[*config.logger.tags, config.arch.name, config.recipe.name, config.data.name],
-                config=dataclasses.asdict(config),
-                reinit="create_new",  # never a run that the user has open, nor one that could not be ended
-                settings=wandb.Settings(
-                    init_timeout=INIT_TIMEOUT,
-                    finish_timeout=FINISH_TIMEOUT,
-                    finish_timeout_raises=True,
-                    silent=True,
-                    console="off",
-                ),
-            )
-        except Exception as error:
-            if mode == modes[-1]:
-                raise
-            log.warning("W&B did not start %s: %s", mode, first_line(error))
+    try:
+        service.append(wandb.setup().ensure_service())
+        wanted = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
+        if wanted != "offline":
+            try:
+                return _init_in_mode(wanted, arguments)
+            except Exception as error:
+                log.warning("W&B did not start %s: %s", wanted, first_line(error))
+        return _init_in_mode("offline", arguments)
+    except pydantic.ValidationError as error:
+        detail = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}") from error
+
+
+def _init_in_mode(mode: str, arguments: dict[str, Any]):
+    import wandb
+
+    settings = wandb.Settings(
+        init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        finish_timeout_raises=True,
+        silent=True,
+        console="off",
+    )
+    # never a run that the user has open, nor one that could not be ended
+    return wandb.init(mode=mode, **arguments, reinit="create_new", settings=settings)
 
 
 def _has_key() -> bool:

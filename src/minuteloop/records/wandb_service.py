@@ -22,6 +22,9 @@ def start_service_early() -> None:
     with contextlib.suppress(Exception):
         import wandb
         import wandb.apis.public  # wandb.init does it later
+        from wandb.analytics.opentelemetry import opentelemetry_proxy
+
+        opentelemetry_proxy.disable()  # reports of W&B's own use, for which a process waits 30 s before it exits
 
         threading.Thread(target=start, daemon=True).start()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import signal
 from dataclasses import replace
@@ -146,8 +147,8 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
 
 def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
     """Return the cell with the folder of its record, and in `error` what to report where it has none."""
-    if config.logger.group is None:
-        config = replace(config, logger=replace(config.logger, group=sweep.name))
+    if config.logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
+        config = replace(config, logger=replace(config.logger, group=sweep.resolve().name[:128]))
     finished, again = finished_before(sweep, config)
     if finished:
         log.info(f"{cell.label()}: finished before, {finished} (rerun=true trains it again)")

@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 
+from minuteloop.records.loggers import resume_loggers
 from minuteloop.records.record import Record
 from minuteloop.training.signals import Interrupt, Stopped
 from minuteloop.training.timing import Clock
@@ -40,6 +41,7 @@ class Checkpoint(pl.Callback):
         self.interrupt.hold()
         self.due = time.perf_counter() + EVERY
         if self.resumed:
+            resume_loggers(trainer.loggers, self.metrics)
             log.info(f"attempt {self.record.content['attempts']}: continuing after step {trainer.global_step:,}")
 
     def on_train_batch_start(self, trainer, *_) -> None:
@@ -50,7 +52,7 @@ class Checkpoint(pl.Callback):
         signum = self.interrupt.signum
         if trainer.global_step and (signum or time.perf_counter() >= self.due) and not trainer.should_stop:
             self.save(trainer)
-        if signum == signal.SIGTERM:  # the machine is needed for something else
+        if signum and signum != signal.SIGINT:  # the machine is needed for something else
             raise Stopped(signum)
         if signum and not trainer.should_stop:
             log.info("interrupted: evaluating and saving; press Ctrl-C again to stop immediately")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: handled between two steps while training, immediately before and after. Imports no torch."""
+"""Ctrl-C, SIGTERM and SIGUSR1: handled between two steps while training, immediately outside. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Stopped(SystemExit):
 
 
 class Interrupt:
-    """The handler of SIGINT and SIGTERM inside `with`.
+    """The handler of SIGINT, SIGTERM and SIGUSR1 (Slurm's warning of a time limit: --signal=USR1@60) inside `with`.
 
     After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps.
     Before that, and for a second signal, Stopped is raised immediately.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.signum, self.holding, self.previous = None, False, {}
@@ -57,7 +57,7 @@ class Interrupt:
         self.holding = True
 
     def release(self) -> None:
-        """Stop deferring signals; a SIGTERM of the last step raises Stopped now."""
+        """Stop deferring signals; one of the last step, except Ctrl-C, raises Stopped now."""
         self.holding = False
-        if self.signum == signal.SIGTERM:
+        if self.signum and self.signum != signal.SIGINT:
             raise Stopped(self.signum)

@@ -9,7 +9,9 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from minuteloop.schema import Config
 from minuteloop.training.plan import LOG_EVERY
@@ -35,8 +37,12 @@ class NoProfiler(PassThroughProfiler):
         return self.NOTHING
 
 
-def make_trainer(config: Config, log_every: int = LOG_EVERY, **kwargs) -> pl.Trainer:
-    """Return the trainer of a run that logs every `log_every` steps, with the user's `trainer.*`."""
+def make_trainer(config: Config, log_every: int = LOG_EVERY, plugins=(), **kwargs) -> pl.Trainer:
+    """Return the trainer of a run that logs every `log_every` steps, with the user's `trainer.*`.
+
+    A run is one process on one device, whatever RANK, LOCAL_RANK or Slurm's variables make of it.
+    """
+    rank_zero_only.rank = 0  # Lightning takes it from the environment, and loggers of other ranks log nothing
     if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
         logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
     return pl.Trainer(
@@ -50,6 +56,7 @@ def make_trainer(config: Config, log_every: int = LOG_EVERY, **kwargs) -> pl.Tra
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        plugins=[LightningEnvironment(), *plugins],
         **kwargs,
         **{"profiler": NoProfiler(), "log_every_n_steps": log_every, **config.trainer},
     )
