@@ -94,16 +94,17 @@ def compose_with_hydra(
 ) -> tuple[Config, DictConfig]:
     """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
     check_overrides(overrides, CONF)
-    if not HYDRA_1_4:
-        version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))
     if config_dir:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"config_dir={config_dir}: no such folder")
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
-    previous = GlobalHydra.instance().hydra
+    # of a program around this one
+    previous, version_base = GlobalHydra.instance().hydra, None if HYDRA_1_4 else version.getbase()
     GlobalHydra.instance().clear()
     try:
+        if not HYDRA_1_4:
+            version.setbase("1.3")
         Hydra.create_main_hydra2("train", search_path)
         cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
         settings = cfg.hydra
@@ -115,6 +116,8 @@ def compose_with_hydra(
         raise ConfigError(one_line(error, CONF, overrides)) from error
     finally:
         GlobalHydra.instance().hydra = previous
+        if not HYDRA_1_4:
+            version.VersionBase.instance().version_base = version_base
 
 
 def typed(content: dict) -> Config:

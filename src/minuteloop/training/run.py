@@ -14,10 +14,11 @@ from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.summary import end_table, resume_line, start_lines, stop_line
+from minuteloop.records.wandb_service import service_started_early
 from minuteloop.schema import Config
 from minuteloop.training import resume
 from minuteloop.training.plan import STRENGTH_RAMP, Plan
-from minuteloop.training.process_state import restored_process_state
+from minuteloop.training.process_state import restored_process_state, restored_torch_state
 from minuteloop.training.signals import Interrupt
 from minuteloop.training.stopwatch import Stopwatch
 
@@ -30,9 +31,10 @@ def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config"
     Raises:
         ConfigError: with nothing written, if the config is not valid.
     """
-    config, folder = compose_run(overrides, config_name, config_dir)
     with restored_process_state():
-        return train(config, folder) | {"folder": str(folder.resolve())}
+        config, folder = compose_run(overrides, config_name, config_dir)
+        with restored_torch_state():
+            return train(config, folder) | {"folder": str(folder.resolve())}
 
 
 def compose_run(
@@ -56,7 +58,8 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
         try:
             if asked.resume:
                 log.info(resume_line(record))
-            _train(record, stopwatch, interrupt)
+            with service_started_early(asked.logger.name == "wandb"):
+                _train(record, stopwatch, interrupt)
         except SystemExit as stop:
             record.fail(stop)
             log.info(stop_line(record))
@@ -72,10 +75,6 @@ def train(asked: Config, folder: Path, started: float | None = None) -> dict:
 def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt) -> None:
     hardware.keep_freed_memory()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
-    if record.asked.logger.name == "wandb":
-        from minuteloop.records.wandb_service import start_service_early
-
-        start_service_early()
     from minuteloop.nets.flops import count
     from minuteloop.training.build import build
     from minuteloop.training.calibrate import calibrate, compile_only

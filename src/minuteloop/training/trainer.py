@@ -37,7 +37,7 @@ class NoProfiler(PassThroughProfiler):
 def make_trainer(config: Config, **kwargs) -> pl.Trainer:
     """Return the trainer of a run, with the user's `trainer.*`."""
     if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
-        logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+        _log_profiles()
     return pl.Trainer(
         accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
         devices=1,
@@ -52,6 +52,15 @@ def make_trainer(config: Config, **kwargs) -> pl.Trainer:
         **kwargs,
         **{"profiler": NoProfiler(), **config.trainer},
     )
+
+
+def _log_profiles() -> None:
+    """Send what Lightning's profilers report to the run's own log."""
+    profilers, own = logging.getLogger("pytorch_lightning.profilers"), logging.getLogger("minuteloop")
+    profilers.setLevel(logging.INFO)
+    profilers.propagate = False
+    for handler in own.handlers:
+        profilers.addHandler(handler)
 
 
 def quiet_lightning() -> None:
