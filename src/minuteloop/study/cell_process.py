@@ -14,14 +14,9 @@ from pathlib import Path
 
 from minuteloop.schema import Config
 
-# imported once, in the process that cells are forked from; torch starts no thread and no device by being imported
-PRELOADED = [
-    "torch",
-    "pytorch_lightning",
-    "torchmetrics.classification",
-    "minuteloop.training.classifier",
-    "minuteloop.data.datamodule",
-]
+# imported once, in the process that cells are forked from; torch starts no thread and no device by being imported.
+# Not minuteloop: that process may find another copy of it, since it does not know this one's sys.path (Python 3.11)
+PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 
 
 def train_in_process(config: Config, folder: Path, stop: Path) -> str:
