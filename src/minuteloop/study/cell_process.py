@@ -12,6 +12,7 @@ import threading
 import traceback
 from pathlib import Path
 
+from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config
 
 # imported once, in the process that cells are forked from; torch starts no thread and no device by being imported.
@@ -43,6 +44,7 @@ def train_in_process(config: Config, folder: Path, stop: Path) -> str:
 
 
 def _train(config: Config, folder: Path, stop: Path) -> None:
+    drop_lost_output()
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker may pass on that it ignores it
     _end_with_parent()
