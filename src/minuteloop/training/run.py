@@ -159,7 +159,7 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     clock.stopwatch.lap("setup")
     steps = trainer.global_step
     weights = {name: tensor.contiguous() for name, tensor in module.net.state_dict().items()}
-    record.write("model.safetensors", save(weights))
+    record.write_weights(save(weights))
     if config.data.holdout:
         record.add_metrics(trainer.validate(module, data, verbose=False)[0])
     record.add_metrics(trainer.test(module, data, verbose=False)[0])
