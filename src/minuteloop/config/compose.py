@@ -20,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minuteloop.config.batch_statistics import check_batch_statistics
 from minuteloop.config.composed_files import Files, replace_slots
 from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
@@ -134,7 +135,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
-    """Return the typed config after all checks: key rules, ingredients, and steps that hold and change something.
+    """Return the typed config after all checks: key rules, ingredients, steps that hold and change something, norms.
 
     `settings` is Hydra's own config. Raises ConfigError.
     """
@@ -156,6 +157,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     applied = {step: source for step, source in config.arch.applied.items() if step not in replaced}
     config = dataclasses.replace(config, arch=dataclasses.replace(config.arch, applied=applied, replaced=replaced))
     check_steps(cfg, config, files, image_size)
+    check_batch_statistics(config, image_size)
     return config
 
 
