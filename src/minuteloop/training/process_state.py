@@ -11,16 +11,9 @@ import sys
 import warnings
 from collections.abc import Iterator
 
-# packages whose loggers are reset where a run is the first to import them
-LOGGING_PACKAGES = (
-    "hydra",
-    "lightning_fabric",
-    "matplotlib",
-    "minuteloop",
-    "pytorch_lightning",
-    "torchmetrics",
-    "wandb",
-)
+# packages whose loggers are reset where a run is the first to import them. Not W&B: nothing but its import sets its
+# logger up, and the logs of a user's own W&B runs need that
+LOGGING_PACKAGES = ("hydra", "lightning_fabric", "matplotlib", "minuteloop", "pytorch_lightning", "torchmetrics")
 
 
 @contextlib.contextmanager
