@@ -100,6 +100,7 @@ def test_run_survives_its_terminal(tmp_path):
     assert_finished(tmp_path / "mine")
 
 
+@pytest.mark.exhaustive
 def test_failed_run_on_a_lost_terminal_has_its_exit_code(tmp_path):
     command = [*COMMAND, "recipe=plain", "recipe.lr=1e6", "budget=30steps", "hydra.run.dir=mine"]
     assert on_a_lost_terminal(command, tmp_path, "record: ") == 1
