@@ -18,6 +18,10 @@ and the maximum. Overrides are those of train.py and replace the defaults of the
 import argparse
 import importlib
 import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # before an installed minuteloop
 
 from minuteloop import hardware
 from minuteloop.config.compose import CONF, compose

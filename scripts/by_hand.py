@@ -8,7 +8,11 @@ augmentation and frozen layers are the recipe's; other callbacks and evaluations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 from types import SimpleNamespace
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # before an installed minuteloop
 
 import torch
 from benches.bare_loop import BareLoop, training_loader

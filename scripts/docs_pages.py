@@ -5,8 +5,11 @@ python scripts/docs_pages.py
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # before an installed minuteloop
 
 from pages.ladder_figure import ladder_svg
 from pages.markdown_table import replace_between

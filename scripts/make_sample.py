@@ -7,9 +7,13 @@ any prefix of the sample is balanced. Lossless WebP (5.0 MB) is smaller than opt
 """
 
 import os
+import sys
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # before an installed minuteloop
 
 from minuteloop.data import cifar
 

@@ -125,6 +125,13 @@ def test_closed_pipe_of_the_other_commands_is_quiet(tmp_path):
         assert closed_pipe(command, tmp_path)[1:] == ("", 0)
 
 
+@pytest.mark.parametrize("command", [[*MODULE, "--help"], [*TRAIN, "--help"], [*EXPLAIN, "arch=resnet20"]])
+def test_result_that_stdout_does_not_take_is_an_error(command, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and done.stderr == "error: [Errno 28] No space left on device\n"
+
+
 def test_shell_completion_lists_the_architectures(tmp_path):
     done = run([*TRAIN, "-sc", "query=bash"], tmp_path, **COMPLETION)
     names = ("convnext", "convnext_b", "convnext_s", "convnext_t", "convnextv2_t")

@@ -151,4 +151,5 @@ def child() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "src"))  # before an installed minuteloop
     child()

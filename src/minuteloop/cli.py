@@ -23,6 +23,7 @@ from minuteloop.config.compose import CONF, HYDRA_1_4, IMAGE_SIZE, RECIPES, chec
 from minuteloop.config.errors import exit_on_user_error, exit_with_error, is_user_error
 from minuteloop.config.overrides import check_overrides, without_hyphens
 from minuteloop.records.run_log import logging_to
+from minuteloop.records.terminal import drop_lost_output
 from minuteloop.study import multirun
 from minuteloop.training.resume import folder_for
 from minuteloop.validation import did_you_mean
@@ -39,7 +40,7 @@ def main() -> None:
     if arguments[:1] == ["--version"]:
         print(minuteloop.__version__)
     elif not arguments or arguments[0] in ("-h", "--help", "help"):
-        with _quiet_pipe():
+        with exit_on_user_error(CONF), _result_on_stdout():
             print(_usage())
     elif arguments[0] in COMMANDS:
         COMMANDS[arguments[0]](arguments[1:], f"minuteloop {arguments[0]}")
@@ -65,9 +66,10 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
     arguments = without_hyphens(_with_package_recipes(sys.argv[1:] if arguments is None else arguments))
     sys.argv = [program, *arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
-    with _quiet_pipe(), logging_to():
-        if {"-h", "--help"} & set(arguments):
-            return _print_help([word for word in arguments if word not in ("-h", "--help")], program)
+    if {"-h", "--help"} & set(arguments):
+        return _print_help([word for word in arguments if word not in ("-h", "--help")], program)
+    drop_lost_output()
+    with logging_to():
         try:
             check_overrides(arguments, CONF)
             hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
@@ -105,9 +107,9 @@ def _print_help(arguments: list[str], program: str) -> None:
     overrides = (
         [word for word in rest if word.startswith("~") or ("=" in word and word[0] != "-")] if not is_sweep else []
     )
-    with exit_on_user_error(CONF, overrides):
+    with exit_on_user_error(CONF, overrides), _result_on_stdout():
         config = compose(overrides, options.config_name, options.config_dir)
-    print(reference.help_text(config, CONF, RECIPES, program))
+        print(reference.help_text(config, CONF, RECIPES, program))
 
 
 def _job(cfg: DictConfig) -> float | None:
@@ -117,10 +119,7 @@ def _job(cfg: DictConfig) -> float | None:
     from minuteloop.training.run import train
 
     with exit_on_user_error(CONF, sys.argv[1:]):  # Hydra would print the overrides too
-        try:
-            record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
-        except BrokenPipeError:  # of something in the run; log messages survive a closed pipe
-            sys.exit(1)
+        record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     if record["status"] == "overrun":
@@ -155,7 +154,7 @@ def explain(arguments: list[str] | None = None, program: str = "scripts/explain.
         "--measure", action="store_true", help="also measure images/s and memory of forward and backward"
     )
     options = parser.parse_intermixed_args(_with_package_recipes(sys.argv[1:] if arguments is None else arguments))
-    with _quiet_pipe(), exit_on_user_error(CONF, options.overrides):
+    with exit_on_user_error(CONF, options.overrides), _result_on_stdout():
         config = compose(options.overrides, options.config_name, options.config_dir, image_size=options.image_size)
         from minuteloop.nets.summary import summarize, text
 
@@ -197,7 +196,7 @@ def features(arguments: list[str] | None = None, program: str = "scripts/feature
     parser.add_argument("run", help="the folder of a finished run")
     parser.add_argument("--images", type=int, nargs="+", default=list(range(6)), help="indices of the test set")
     options = parser.parse_args(arguments)
-    with _quiet_pipe(), exit_on_user_error(CONF):
+    with exit_on_user_error(CONF), _result_on_stdout():
         from minuteloop.trained.feature_maps import draw_feature_maps
 
         for path in draw_feature_maps(options.run, options.images):
@@ -208,15 +207,19 @@ COMMANDS: dict[str, Callable] = {"train": train, "explain": explain, "features":
 
 
 @contextlib.contextmanager
-def _quiet_pipe() -> Iterator[None]:
-    """End quietly where the reader of stdout has closed it (`| head`)."""
+def _result_on_stdout() -> Iterator[None]:
+    """End quietly where the reader of stdout has closed it (`| head`).
+
+    Raises:
+        OSError: where stdout does not take the result, as on a full disk.
+    """
     try:
         yield
+        print(end="", flush=True)  # print does nothing where stdout was closed before the start
     except BrokenPipeError:
         pass
     finally:
         try:
-            if sys.stdout is not None:  # None: closed before the start
-                sys.stdout.flush()
+            print(end="", flush=True)
         except OSError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit

@@ -1,6 +1,9 @@
 """The net of a run is loaded from its folder."""
 
+import hashlib
 import json
+import random
+import shutil
 import warnings
 
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 
 import minuteloop
 from minuteloop.data.cifar import load
+from minuteloop.trained.feature_maps import draw_feature_maps
 from minuteloop.trained.load import TrainedNet
 from minuteloop.validation import ConfigError
 
@@ -114,3 +118,31 @@ def test_folder_without_a_trained_net_is_a_one_line_error(finished, tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"config of the record: .*colour"):
         minuteloop.load(tmp_path)
+
+
+@pytest.mark.parametrize("flips", [60, pytest.param(2000, marks=pytest.mark.exhaustive)])
+def test_any_flipped_bit_of_the_weights_is_refused(finished, tmp_path, flips):
+    path, draws = tmp_path / "model.safetensors", random.Random(0)
+    shutil.copy(finished[0] / "result.json", tmp_path)
+    content = (finished[0] / "model.safetensors").read_bytes()
+    assert finished[1]["files"] == {"model.safetensors": hashlib.sha256(content).hexdigest()}
+    for bit in draws.sample(range(8 * len(content)), flips):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError) as error:
+            minuteloop.load(tmp_path)
+        reason = "damaged (its SHA-256 is not that in result.json); restore it or train again"
+        assert str(error.value) == f"{path}: {reason}"
+    with pytest.raises(ConfigError, match="damaged"):
+        draw_feature_maps(tmp_path, [0])
+    path.write_bytes(content)
+    minuteloop.load(tmp_path)
+
+
+def test_weights_of_an_earlier_versions_run_are_loaded_with_a_warning(finished, tmp_path, caplog):
+    shutil.copy(finished[0] / "model.safetensors", tmp_path)
+    content = {key: value for key, value in finished[1].items() if key not in ("files", "folder")}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    minuteloop.load(tmp_path)
+    assert "model.safetensors: not checked" in caplog.text

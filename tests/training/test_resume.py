@@ -100,10 +100,23 @@ def test_folder_that_cannot_be_resumed_is_rejected_in_one_line(cwd, reference, m
         with pytest.raises(ConfigError, match=re.escape(message)) as error:
             minuteloop.run([*OPTIONS, *overrides])
         assert "\n" not in str(error.value)
-    (cwd / "mine/last.ckpt").write_bytes(b"garbage")
-    with pytest.raises(ConfigError, match=r"mine/last.ckpt: not a checkpoint \(.*\); delete it to start the run again"):
-        minuteloop.run([*OPTIONS, "resume=mine"])
     assert sorted(file.name for file in cwd.iterdir()) == ["bad", "mine"]
+
+
+def test_damaged_checkpoint_is_refused_before_anything_is_written(cwd, reference, monkeypatch):
+    stop(monkeypatch, "hydra.run.dir=mine", step=2)
+    checkpoint, before = cwd / "mine/last.ckpt", read(cwd / "mine")
+    content, middle = bytearray(checkpoint.read_bytes()), checkpoint.stat().st_size // 2
+    content[middle] ^= 1
+    for damaged in (content, content[:middle], b"garbage", b""):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(ConfigError) as error:
+            minuteloop.run([*OPTIONS, "resume=mine"])
+        line = "mine/last.ckpt: damaged (its SHA-256 does not match); delete it to start the run again"
+        assert str(error.value) == line and read(cwd / "mine") == before
+    checkpoint.unlink()
+    assert minuteloop.run([*OPTIONS, "resume=mine"])["attempts"] == 2
+    assert_same_run(cwd / "mine", reference.folder)
 
 
 def test_record_names_the_code_of_both_attempts(cwd, monkeypatch):

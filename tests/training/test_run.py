@@ -2,21 +2,16 @@
 
 import csv
 import json
-import logging
 import os
-import random
 import signal
 import subprocess
 import time
 import types
-import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from safetensors.torch import load_file
 from small_run import TRAIN
 
@@ -310,41 +305,6 @@ def test_closed_terminal_does_not_end_the_run(tmp_path):
 def test_train_takes_a_composed_config_and_a_folder(cwd):
     record = train(compose([*QUICK, *SMALLEST, "budget=1steps"]), cwd / "mine")
     assert record["status"] == "finished" and (cwd / "mine/result.json").exists()
-
-
-def test_run_restores_the_state_of_its_process(cwd, monkeypatch):
-    """Threads, random generators, Lightning's variables and rank, warning filters and log levels, for notebooks."""
-    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
-    monkeypatch.delenv("PL_SEED_WORKERS", raising=False)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(rank_zero_only, "rank", 1)
-    loggers = [logging.getLogger(name) for name in ("minuteloop", "pytorch_lightning")]
-
-    def state() -> tuple:
-        numpy_state = np.random.get_state()
-        return (
-            torch.get_num_threads(),
-            random.getstate(),
-            (numpy_state[0], numpy_state[1].tolist(), *numpy_state[2:]),
-            torch.get_rng_state().tolist(),
-            {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "WORLD_SIZE")},
-            rank_zero_only.rank,
-            list(warnings.filters),
-            [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers],
-        )
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    torch.rand(3), random.random(), np.random.rand()
-    before = state()
-    try:
-        minuteloop.run([*QUICK, *SMALLEST, "budget=2steps"])
-        assert state() == before
-        with pytest.raises(FloatingPointError):
-            minuteloop.run([*QUICK, *SMALLEST, "budget=6steps", "recipe=plain", "recipe.lr=1e6"])
-        assert state() == before, "also after a failure"
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.gpu

@@ -20,6 +20,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minuteloop.config.batch_statistics import check_batch_statistics
 from minuteloop.config.composed_files import Files, replace_slots
 from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
 from minuteloop.config.ingredient_effects import fitted_recipe
@@ -97,16 +98,17 @@ def compose_with_hydra(
 ) -> tuple[Config, DictConfig]:
     """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
     check_overrides(overrides, CONF)
-    if not HYDRA_1_4:
-        version.setbase("1.3")
     search_path = create_config_search_path(str(CONF))
     if config_dir:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"config_dir={config_dir}: no such folder")
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
-    previous = GlobalHydra.instance().hydra
+    # of a program around this one
+    previous, version_base = GlobalHydra.instance().hydra, None if HYDRA_1_4 else version.getbase()
     GlobalHydra.instance().clear()
     try:
+        if not HYDRA_1_4:
+            version.setbase("1.3")
         Hydra.create_main_hydra2("train", search_path)
         cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
         settings = cfg.hydra
@@ -118,6 +120,8 @@ def compose_with_hydra(
         raise ConfigError(one_line(error, CONF, overrides)) from error
     finally:
         GlobalHydra.instance().hydra = previous
+        if not HYDRA_1_4:
+            version.VersionBase.instance().version_base = version_base
 
 
 def typed(content: dict) -> Config:
@@ -134,7 +138,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
-    """Return the typed config after all checks: key rules, ingredients, and steps that hold and change something.
+    """Return the typed config after all checks: key rules, ingredients, steps that hold and change something, norms.
 
     `settings` is Hydra's own config. Raises ConfigError.
     """
@@ -159,7 +163,9 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     applied = {step: source for step, source in config.arch.applied.items() if step not in replaced}
     config = dataclasses.replace(config, arch=dataclasses.replace(config.arch, applied=applied, replaced=replaced))
     spec = check_steps(cfg, config, files, image_size)
-    return dataclasses.replace(config, recipe=fitted_recipe(cfg, config, spec, files))
+    config = dataclasses.replace(config, recipe=fitted_recipe(cfg, config, spec, files))
+    check_batch_statistics(config, image_size)
+    return config
 
 
 def _check_sizes(config: Config) -> None:

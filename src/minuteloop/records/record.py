@@ -21,6 +21,7 @@ from minuteloop.validation import ConfigError, flat
 SCHEMA = 1
 UNFINISHED = ("failed", "interrupted")  # what can be resumed
 NOT_HASHED = ("logger", "name", "data.root", "resume", "rerun", "test")
+CHECKPOINT, WEIGHTS = "last.ckpt", "model.safetensors"  # files of a run
 
 
 class Record:
@@ -55,6 +56,7 @@ class Record:
             "rate": {},
             "pace": {},
             "wandb_id": None,
+            "files": {},
         }
         if earlier:
             self._continue(earlier)
@@ -81,7 +83,7 @@ class Record:
     @property
     def checkpoint(self) -> Path:
         """The checkpoint's file, which exists only while the run is unfinished."""
-        return self.folder / "last.ckpt"
+        return self.folder / CHECKPOINT
 
     @property
     def is_finished(self) -> bool:
@@ -104,6 +106,11 @@ class Record:
         }
         self.write("config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
         self.save()
+
+    def write_weights(self, content: bytes) -> None:
+        """Write the trained weights, and keep their SHA-256 in `files`."""
+        self.write(WEIGHTS, content)
+        self.content["files"][WEIGHTS] = hashlib.sha256(content).hexdigest()
 
     def add_metrics(self, metrics: dict[str, float]) -> None:
         """Keep the metrics of an evaluation. Raises FloatingPointError where one is not finite."""

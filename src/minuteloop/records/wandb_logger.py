@@ -12,7 +12,7 @@ from typing import Any
 from pytorch_lightning.loggers import WandbLogger
 
 from minuteloop.records.background_calls import BackgroundCalls, first_line
-from minuteloop.records.record import Record
+from minuteloop.records.record import WEIGHTS, Record
 from minuteloop.records.wandb_charts import wandb_charts
 from minuteloop.records.wandb_service import end_service
 from minuteloop.schema import Config
@@ -74,11 +74,11 @@ class BackgroundWandbLogger(WandbLogger):
         """Log the model artifact, named after the run."""
         import wandb
 
-        if not (record.folder / "model.safetensors").exists():
+        if not (record.folder / WEIGHTS).exists():
             return
         metadata = {part: record.content[part] for part in ("metrics", "cost", "seed")}
         model = wandb.Artifact(re.sub(r"[^\w.-]", "-", record.config.name), type="model", metadata=metadata)
-        for name in ("model.safetensors", "config.yaml"):
+        for name in (WEIGHTS, "config.yaml"):
             model.add_file(str((record.folder / name).resolve()), name, policy="immutable")  # no copy is made
         model.add_file(str(record.folder / "result.json"), "result.json")  # a copy: it is written once more
         self.run.log_artifact(model)

@@ -16,17 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from minuteloop.records.machine import machine_of
+from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config
 from minuteloop.validation import ConfigError
 
-# imported once, in the process that cells are forked from; torch starts no thread and no device by being imported
-PRELOADED = [
-    "torch",
-    "pytorch_lightning",
-    "torchmetrics.classification",
-    "minuteloop.training.classifier",
-    "minuteloop.data.datamodule",
-]
+# imported once, in the process that cells are forked from; torch starts no thread and no device by being imported.
+# Not minuteloop: that process may find another copy of it, since it does not know this one's sys.path (Python 3.11)
+PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 
 
 def train_in_process(config: Config, folder: Path, sweep: Path, stop: Path) -> str:
@@ -88,6 +84,7 @@ def _describe_machines(config: Config, sender: multiprocessing.connection.Connec
 
 
 def _train(config: Config, folder: Path, sweep: Path, stop: Path) -> None:
+    drop_lost_output()
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker may pass on that it ignores it
     _end_with_parent()

@@ -25,6 +25,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from minuteloop.config.compose import CONF, checked, without_hydra
 from minuteloop.config.errors import exit_on_user_error, is_user_error, one_line
 from minuteloop.records.run_log import logging_to
+from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config
 from minuteloop.study.arms_figure import draw_arms
 from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
@@ -123,6 +124,7 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: Ctrl-C arrives as the file STOP
+    drop_lost_output()
     made, sweep = Path(settings.runtime.output_dir), Path(settings.sweep.dir)
     cell = Cell(settings.job.num, list(settings.overrides.task), made)
     with logging_to():

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minuteloop.config import instantiate
@@ -17,9 +19,11 @@ from minuteloop.config.compose import IMAGE_SIZE, typed
 from minuteloop.data.cifar import constants
 from minuteloop.nets.net import build_net
 from minuteloop.nets.spec import resolve
-from minuteloop.records.record import read_record
+from minuteloop.records.record import WEIGHTS, read_record
 from minuteloop.schema import Config
 from minuteloop.validation import ConfigError
+
+log = logging.getLogger("minuteloop")
 
 
 class TrainedNet(nn.Module):
@@ -78,22 +82,35 @@ def load(folder: str | os.PathLike) -> TrainedNet:
     """Return the trained net of a run: on the CPU, in eval mode. Its `.net` is the net without normalization.
 
     Raises:
-        ConfigError: if `folder` is not the folder of an evaluated run.
+        ConfigError: if `folder` is not the folder of an evaluated run, or its weights are damaged.
     """
     folder = Path(folder)
     record = read_record(folder, str(folder))
     if not record["steps"]:
         status = record["status"]
         raise ConfigError(f"{folder}: the run is {status} and has no trained net; continue it with resume={folder}")
-    config, dataset = typed(record["config"]), constants(record["config"]["data"]["name"])
-    net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, len(dataset.classes)))
-    path = folder / "model.safetensors"
+    path, config, dataset = folder / WEIGHTS, typed(record["config"]), constants(record["config"]["data"]["name"])
     try:
-        net.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
+        weights = _read_weights(path, record)
+        net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, len(dataset.classes)))
+        net.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}") from error
     _apply_regularizers(net, config, record["plan"]["strength"])
     return TrainedNet(net, dataset.classes, dataset.mean, dataset.std, channels_last=config.channels_last).eval()
+
+
+def _read_weights(path: Path, record: dict) -> dict[str, Tensor]:
+    """Return the weights of a run. Raises ConfigError where they are not those of its record."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if "files" not in record:
+        log.warning(f"{path}: not checked, since result.json is of an earlier version and has no SHA-256 of it")
+    elif record["files"].get(path.name) != hashlib.sha256(content).hexdigest():
+        raise ConfigError(f"{path}: damaged (its SHA-256 is not that in result.json); restore it or train again")
+    return safetensors.torch.load(content)
 
 
 def _apply_regularizers(net: nn.Module, config: Config, strengths: dict[str, float]) -> None:

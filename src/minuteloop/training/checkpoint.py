@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import pickle
 import signal
 import time
 
@@ -15,9 +14,9 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 
 from minuteloop.records.loggers import resume_loggers
 from minuteloop.records.record import Record
+from minuteloop.training.checksum import append_checksum, read_checked
 from minuteloop.training.signals import Interrupt, Stopped
 from minuteloop.training.timing import Clock
-from minuteloop.validation import ConfigError
 
 EVERY = 3.0  # seconds between two checkpoints, at least
 FRACTION = 0.02  # of a run's time that checkpoints take, at most
@@ -101,14 +100,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.record = record
 
     def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        self.record.write(self.record.checkpoint.name, buffer.getbuffer())
+        archive = io.BytesIO()
+        torch.save(checkpoint, archive)
+        append_checksum(archive)
+        self.record.write(self.record.checkpoint.name, archive.getbuffer())
 
     def load_checkpoint(self, path, map_location="cpu", weights_only=True) -> dict:
-        """Return the checkpoint. Raises ConfigError for a file that is not one."""
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ConfigError(f"{path}: not a checkpoint ({reason}); delete it to start the run again") from error
+        """Return the checkpoint. Raises ConfigError for a damaged one."""
+        return torch.load(io.BytesIO(read_checked(path)), map_location="cpu", weights_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 
 import pytorch_lightning as pl
@@ -35,7 +36,7 @@ class Progress(pl.Callback):
             bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt} steps{postfix}" + ROOM,
             dynamic_ncols=True,
             leave=False,
-            disable=None,
+            disable=True if sys.stderr is None else None,  # None: shown on a terminal only
         )
 
     def on_train_batch_end(self, trainer, *_) -> None:

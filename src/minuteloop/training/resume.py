@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from minuteloop.records.record import NOT_HASHED, UNFINISHED, config_hash, find_records, read_record
+from minuteloop.records.record import CHECKPOINT, NOT_HASHED, UNFINISHED, config_hash, find_records, read_record
 from minuteloop.schema import Config
+from minuteloop.training.checksum import read_checked
 from minuteloop.validation import ConfigError, flat
 
 
@@ -63,13 +64,16 @@ def earlier_attempt(asked: Config, folder: Path) -> dict | None:
     """Return the record in `folder` that a run of `asked` continues, or None where there is none.
 
     Raises:
-        ConfigError: for a record that the run must not change.
+        ConfigError: for a record that the run must not change, or a damaged checkpoint.
     """
     if not (folder / "result.json").exists():
         return None
     if asked.resume is False:
         raise ConfigError(f"hydra.run.dir={folder}: holds the record of another run; add resume=true to continue it")
-    return read_unfinished(folder, asked, f"hydra.run.dir={folder}")
+    record = read_unfinished(folder, asked, f"hydra.run.dir={folder}")
+    if (folder / CHECKPOINT).exists():
+        read_checked(folder / CHECKPOINT)
+    return record
 
 
 @contextlib.contextmanager

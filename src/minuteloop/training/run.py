@@ -14,11 +14,12 @@ from minuteloop.data.cifar import resolve_root
 from minuteloop.records.record import Record
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.summary import budget_warning, end_table, resume_line, start_lines, stop_line
+from minuteloop.records.wandb_service import service_started_early
 from minuteloop.schema import Config, parse_budget, reads_test_set
 from minuteloop.training import resume
 from minuteloop.training.arm_rate import ArmRate, arm_rates
 from minuteloop.training.plan import Plan
-from minuteloop.training.process_state import restored_process_state
+from minuteloop.training.process_state import restored_process_state, restored_torch_state
 from minuteloop.training.signals import Interrupt
 from minuteloop.training.stopwatch import Stopwatch
 
@@ -34,9 +35,10 @@ def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config"
     Raises:
         ConfigError: with nothing written, if the config is not valid.
     """
-    config, folder = compose_run(overrides, config_name, config_dir)
     with restored_process_state():
-        return train(config, folder) | {"folder": str(folder.resolve())}
+        config, folder = compose_run(overrides, config_name, config_dir)
+        with restored_torch_state():
+            return train(config, folder) | {"folder": str(folder.resolve())}
 
 
 def compose_run(
@@ -62,7 +64,8 @@ def train(asked: Config, folder: Path, started: float | None = None, sweep: Path
         try:
             if asked.resume:
                 log.info(resume_line(record))
-            _train(record, stopwatch, interrupt, sweep)
+            with service_started_early(asked.logger.name == "wandb"):
+                _train(record, stopwatch, interrupt, sweep)
         except SystemExit as stop:
             record.fail(stop)
             log.info(stop_line(record))
@@ -78,10 +81,6 @@ def train(asked: Config, folder: Path, started: float | None = None, sweep: Path
 def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Path | None) -> None:
     hardware.keep_freed_memory()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
-    if record.asked.logger.name == "wandb":
-        from minuteloop.records.wandb_service import start_service_early
-
-        start_service_early()
     from minuteloop.nets.flops import count
     from minuteloop.training.trainer import check_trainer_arguments, quiet_lightning
 
@@ -196,7 +195,7 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     clock.stopwatch.lap("setup")
     steps = trainer.global_step
     weights = {name: tensor.contiguous() for name, tensor in module.net.state_dict().items()}
-    record.write("model.safetensors", save(weights))
+    record.write_weights(save(weights))
     if config.data.holdout:
         record.add_metrics(trainer.validate(module, data, verbose=False)[0])
     interrupted = interrupt.signum and steps < plan.steps and not clock.overrun

@@ -44,7 +44,7 @@ def make_trainer(config: Config, log_every: int = LOG_EVERY, plugins=(), **kwarg
     """
     rank_zero_only.rank = 0  # Lightning takes it from the environment, and loggers of other ranks log nothing
     if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
-        logging.getLogger("pytorch_lightning.profilers").setLevel(logging.INFO)
+        _log_profiles()
     return pl.Trainer(
         accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
         devices=1,
@@ -60,6 +60,15 @@ def make_trainer(config: Config, log_every: int = LOG_EVERY, plugins=(), **kwarg
         **kwargs,
         **{"profiler": NoProfiler(), "log_every_n_steps": log_every, **config.trainer},
     )
+
+
+def _log_profiles() -> None:
+    """Send what Lightning's profilers report to the run's own log."""
+    profilers, own = logging.getLogger("pytorch_lightning.profilers"), logging.getLogger("minuteloop")
+    profilers.setLevel(logging.INFO)
+    profilers.propagate = False
+    for handler in own.handlers:
+        profilers.addHandler(handler)
 
 
 def quiet_lightning() -> None:

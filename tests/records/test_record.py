@@ -1,0 +1,36 @@
+"""result.json is JSON that any parser reads, whatever a run puts into it."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from minuteloop import compose
+from minuteloop.records.record import Record
+
+
+@pytest.fixture
+def record(tmp_path):
+    return Record(compose(["data=sample"]), tmp_path, {"train": 1.0})
+
+
+def strict(folder) -> dict:
+    """Parse result.json, without the constants NaN and Infinity that only Python reads."""
+    return json.loads((folder / "result.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")], ids=str)
+def test_number_that_is_not_finite_becomes_null_wherever_it_is(record, tmp_path, value):
+    record.content["metrics"] = {"val/acc": 0.5, "val/loss": value}
+    record.content["plan"] = {"phases": [1.0, value, (value, 2)]}
+    record.save()
+    content = strict(tmp_path)
+    assert content["metrics"] == {"val/acc": 0.5, "val/loss": None}
+    assert content["plan"] == {"phases": [1.0, None, [None, 2]]}
+
+
+@pytest.mark.parametrize("text", ["loss: NaN, lr: Infinity", '{"loss": NaN}', ": -Infinity", "NaN"])
+def test_text_that_names_such_a_number_is_kept(record, tmp_path, text):
+    record.fail(FloatingPointError(text))
+    assert strict(tmp_path)["error"] == f"FloatingPointError: {text}"
