@@ -171,7 +171,7 @@ class Size:
         *(
             1,
             64,
-            "largest total stride; strides are dropped from the front, patches keep 2 (auto: 32 at 224 pixels, 8 at 32)",
+            "largest total stride; the first are dropped, but patches keep 2 (auto: 32 at 224 pixels, 8 at 32)",
             "pixels",
         ),
         allow=("auto",),

@@ -126,9 +126,7 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> NetSpe
     smallest = smallest_stride(arch.stem.kind, arch.stem.stride, knobs[0], stem_width)
     used = fit_strides(published, size.reduce, image_size // arch.stages.last_grid, smallest)
     if arch.stages.transition and max(published[1:]) > max(used[1:]) == 1:
-        raise ConfigError(
-            f"size.reduce={size.reduce}: must be larger; no stage downsamples with arch.stages.transition"
-        )
+        raise ConfigError(f"size.reduce={size.reduce}: must be larger, or arch.stages.transition never downsamples")
     stem = resolve_stem(arch.stem.kind, used[0], knobs[0], stem_width)
     resize = size.gamma**size.phi
     stem_resolution = resolution_out(stem, int(image_size * resize))

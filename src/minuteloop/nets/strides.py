@@ -1,4 +1,4 @@
-"""Which strides a net drops so that a small image keeps enough resolution: the first ones, but never a stem's patches."""
+"""Which strides a net drops so that a small image keeps enough resolution: the first ones, but no stem's patches."""
 
 import math
 

@@ -65,7 +65,7 @@ def _size_warnings(spec: NetSpec) -> Iterator[str]:
         for window in sorted({op.window for op in ops if op.window}):
             used = window_size(resolution, window)
             if used < window:
-                yield f"stage {number}: attention windows of {used}x{used}, not {window}x{window}, fit a {grid} feature map"
+                yield f"stage {number}: attention windows are {used}x{used}, not {window}x{window}, on a {grid} map"
 
 
 def _stage_summary(stage: StageSpec) -> dict:
