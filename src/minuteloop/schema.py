@@ -241,7 +241,12 @@ SECONDS = {"s": 1, "min": 60, "h": 3600}
 class Config:
     """Everything that a run asks for."""
 
-    name: str = setting("${arch.name}-${recipe.name}", "name of the run: its folder is runs/NAME/TIME-ID")
+    name: str = pattern(
+        "${arch.name}-${recipe.name}",
+        r"(?=.*\S)[^\x00-\x1f\x7f]+",
+        "must be text on one line, not blank",
+        "name of the run: its folder is runs/NAME/TIME-ID",
+    )
     arch: Arch = field(default_factory=Arch)
     size: Size = field(default_factory=Size)
     recipe: Recipe = field(default_factory=Recipe)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from minuteloop.nets.timm_adapter import TimmSpec
 
 
+MAX_ENTRY = {"widths": 65536, "depths": 1000, "strides": 64}  # of the stage table; more is a typing error
+
+
 @dataclass(frozen=True)
 class StageSpec:
     """A resolved stage: its transition and its blocks."""
@@ -165,6 +168,8 @@ def _check_table(arch: Arch) -> tuple[int, list[str]]:
         least = 0 if key == "depths" else 1  # a stage may consist of its transition alone
         if not entries or min(entries) < least:
             raise ConfigError(f"arch.stages.{key}={entries}: must be a list of integers >= {least}")
+        if max(entries) > MAX_ENTRY[key]:
+            raise ConfigError(f"arch.stages.{key}={entries}: must be a list of integers <= {MAX_ENTRY[key]}")
         if len(entries) < count:
             raise ConfigError(f"arch.stages.{key}={entries}: must have an entry for each of {count} stages")
         if len(entries) > count and table.keep == "all":
@@ -174,10 +179,13 @@ def _check_table(arch: Arch) -> tuple[int, list[str]]:
 
 def _check_early(early: dict) -> None:
     """Check arch.early as block knobs. Raises ConfigError."""
-    knobs = [knob.name for knob in fields(Block)]
+    by_stage = {knob.name: knob.metadata.get("by_stage") for knob in fields(Block)}
+    knobs = list(by_stage)
     for key, value in early.items():
         if key not in knobs:
             raise ConfigError(f"arch.early.{key}={value}: unknown key{did_you_mean(key, knobs)}")
+        if isinstance(value, list) and not by_stage[key]:
+            raise ConfigError(f"arch.early.{key}={value}: must be one value")
     check(Block(**early), "arch.early.")
 
 

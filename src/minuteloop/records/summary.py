@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from tabulate import tabulate
 
 from minuteloop.records.record import Record
+from minuteloop.validation import quoted
 
 STAGES = ("setup", "calibrate", "compile", "eval", "log")  # of a run, besides training
 
@@ -66,7 +67,7 @@ def resume_line(record: Record) -> str:
 def stop_line(record: Record) -> str:
     """Return what is left of a run that a signal stopped before its evaluation."""
     kept = "the last checkpoint is kept" if record.checkpoint.exists() else "there was no checkpoint yet"
-    return f"interrupted before evaluation: {kept}; continue with resume=true or resume={record.folder}"
+    return f"interrupted before evaluation: {kept}; continue with resume=true or {quoted('resume', record.folder)}"
 
 
 def end_table(record: Record) -> str:

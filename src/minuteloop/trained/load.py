@@ -19,7 +19,7 @@ from minuteloop.nets.net import build_net
 from minuteloop.nets.spec import resolve
 from minuteloop.records.record import read_record
 from minuteloop.schema import Config
-from minuteloop.validation import ConfigError
+from minuteloop.validation import ConfigError, quoted
 
 
 class TrainedNet(nn.Module):
@@ -84,7 +84,7 @@ def load(folder: str | os.PathLike) -> TrainedNet:
     record = read_record(folder, str(folder))
     if "test/acc" not in record["metrics"]:
         status = record["status"]
-        raise ConfigError(f"{folder}: the run is {status}, not evaluated; continue it with resume={folder}")
+        raise ConfigError(f"{folder}: the run is {status}, not evaluated; continue it with {quoted('resume', folder)}")
     config, dataset = typed(record["config"]), constants(record["config"]["data"]["name"])
     net = build_net(resolve(config.arch, config.size, IMAGE_SIZE, len(dataset.classes)))
     path = folder / "model.safetensors"
