@@ -189,3 +189,10 @@ def test_explain_rejects_a_wrong_arch_in_one_line(tmp_path):
     done = run([*EXPLAIN, "arch=convnex"], tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "error: arch=convnex: no such file in conf/arch. Did you mean convnext?\n"
+
+
+def test_options_may_stand_between_overrides():
+    """Hydra's parser would answer with its usage."""
+    typed = ["arch=resnet", "-m", "seed=0,1", "-cn", "sprint_cpu", "~recipe.batch.mixup"]
+    assert cli._options_first(typed) == ["-m", "-cn", "sprint_cpu", "arch=resnet", "seed=0,1", "~recipe.batch.mixup"]
+    assert cli._options_first(["seed=0", "-cn"]) == ["-cn", "seed=0"]

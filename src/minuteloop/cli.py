@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -33,6 +34,11 @@ STARTED = time.perf_counter()  # of the command
 CALLBACKS = ["minuteloop.cli.CheckConfig", "minuteloop.study.multirun.Sweep"]
 MAIN = {"execution_whitelist": CALLBACKS} if HYDRA_1_4 else {"version_base": "1.3"}
 
+TAKE_A_VALUE = {  # Hydra's options
+    *("-cn", "--config-name", "-cd", "--config-dir", "-cp", "--config-path", "-p", "--package", "-c", "--cfg"),
+    "--experimental-rerun",
+}
+
 
 def main() -> None:
     """Run `minuteloop COMMAND ...`."""
@@ -63,7 +69,8 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
 
     Exits with 0, 1 (a run failed), 2 (a wrong command), 130 (Ctrl-C), 138 (SIGUSR1) or 143 (SIGTERM).
     """
-    arguments = without_hyphens(_with_package_recipes(sys.argv[1:] if arguments is None else arguments))
+    arguments = _with_package_recipes(sys.argv[1:] if arguments is None else arguments)
+    arguments = _options_first(without_hyphens(arguments))
     sys.argv = [program, *arguments]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing
     if {"-h", "--help"} & set(arguments):
@@ -86,6 +93,17 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
             print(f"error: the launcher failed: {type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(1)
         sys.exit(multirun.end())
+
+
+def _options_first(arguments: list[str]) -> list[str]:
+    """Return the options before the overrides, since Hydra's parser rejects an option between two overrides."""
+    options, overrides, words = [], [], iter(arguments)
+    for word in words:
+        if word.startswith("-"):
+            options += [word, *itertools.islice(words, word in TAKE_A_VALUE)]
+        else:
+            overrides.append(word)
+    return [*options, *overrides]
 
 
 def _with_package_recipes(arguments: list[str]) -> list[str]:

@@ -171,7 +171,7 @@ class Size:
         *(
             1,
             64,
-            "largest total stride; strides are dropped from the front (auto: 32 at 224 pixels, 8 at 32)",
+            "largest total stride; the first are dropped, but patches keep 2 (auto: 32 at 224 pixels, 8 at 32)",
             "pixels",
         ),
         allow=("auto",),
@@ -269,7 +269,12 @@ SECONDS = {"s": 1, "min": 60, "h": 3600}
 class Config:
     """Everything that a run asks for."""
 
-    name: str = setting("${arch.name}-${recipe.name}", "name of the run: its folder is runs/NAME/TIME-ID")
+    name: str = pattern(
+        "${arch.name}-${recipe.name}",
+        r"(?=.*\S)[^\x00-\x1f\x7f]+",
+        "must be text on one line, not blank",
+        "name of the run: its folder is runs/NAME/TIME-ID",
+    )
     arch: Arch = field(default_factory=Arch)
     size: Size = field(default_factory=Size)
     recipe: Recipe = field(default_factory=Recipe)

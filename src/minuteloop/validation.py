@@ -3,9 +3,12 @@
 Imports no torch and no Hydra, so that errors appear before anything heavy loads.
 """
 
+import contextlib
 import dataclasses
 import difflib
+import os
 import re
+import shlex
 from dataclasses import field
 from typing import Any, get_origin, get_type_hints
 
@@ -104,17 +107,36 @@ def custom(default, test, rule: str, help: str, allow=()) -> Any:
     return _rule(default, test, rule, help, allow, False)
 
 
+def parse_numbers(config: object) -> None:
+    """Replace text that is a number, such as '1e-3', by that number in each numeric field of a (nested) dataclass."""
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        if dataclasses.is_dataclass(value):
+            parse_numbers(value)
+        elif spec.metadata.get("is_numeric"):
+            is_list = isinstance(value, list)
+            setattr(config, spec.name, [_number(entry) for entry in value] if is_list else _number(value))
+
+
+def _number(value: object) -> object:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value) if isinstance(value, str) else value
+    return value
+
+
 def _numeric(default, low, high, help, unit, allow, by_stage, kinds, noun) -> Any:
     def test(value: object) -> bool:
         return isinstance(value, kinds) and not isinstance(value, bool) and low <= value <= high
 
     bounds = f">= {low:g}" if high >= OPEN else f"in [{low:g}, {high:g}]"
     rule = f"must be {' or '.join([*map(spell, allow), noun])} {bounds}"
-    return _rule(default, test, rule, help, allow, by_stage, unit)
+    return _rule(default, test, rule, help, allow, by_stage, unit, is_numeric=True)
 
 
-def _rule(default, test, rule, help, allow, by_stage, unit="") -> Any:
+def _rule(default, test, rule, help, allow, by_stage, unit="", is_numeric=False) -> Any:
     metadata = {"test": test, "allow": allow, "rule": rule, "help": help, "unit": unit, "by_stage": by_stage}
+    metadata["is_numeric"] = is_numeric
     return _field(default, metadata)
 
 
@@ -129,6 +151,19 @@ def spell(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def quoted(key: str, value: object) -> str:
+    """Return KEY=VALUE as a shell hands it to Hydra: quotes for Hydra where its grammar needs them, and for the shell.
+
+    Hydra reads \\ before a quote as an escape (its grammar of overrides, quoted values).
+    """
+    text = str(value)
+    if text.startswith("~"):
+        text = os.path.expanduser(text)  # no shell expands it after KEY=
+    if not re.fullmatch(r"[\w.+/-]+", text, re.ASCII):
+        text = '"' + re.sub(r'(\\*)(?="|$)', lambda run: 2 * run[1], text).replace('"', '\\"') + '"'
+    return shlex.quote(f"{key}={text}")
+
+
 def check(config: object, path: str = "") -> None:
     """Check every field of a (nested) dataclass against its rule.
 
@@ -140,6 +175,8 @@ def check(config: object, path: str = "") -> None:
         if dataclasses.is_dataclass(value):
             check(value, where + ".")
         if "test" not in rule:
+            if isinstance(value, int) and spec.default_factory is not dataclasses.MISSING:  # by interpolation
+                raise ConfigError(f"{where}={value}: must be a list")
             continue
         by_stage = rule["by_stage"] and isinstance(value, list)
         if by_stage and not value:

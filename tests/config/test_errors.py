@@ -1,11 +1,13 @@
 """Config errors: one line on stderr that names the key, the value, the rule and the closest valid choice."""
 
+import shlex
 import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from minuteloop import cli, compose
-from minuteloop.validation import ConfigError
+from minuteloop.validation import ConfigError, quoted
 
 # override -> what follows "error: OVERRIDE: "
 MESSAGES = {
@@ -52,11 +54,19 @@ MESSAGES = {
     "seed=-1": "must be an integer >= 0",
     "seed=null": "must be an integer >= 0",
     "++seed=a": "must be an integer >= 0",
-    "name=null": "must be text",
+    "name=null": "must be text on one line, not blank",
     "data.holdout=abc": "must be an integer in [0, 49000]",
     "evaluations=0": "must be an integer in [1, 1000]",
-    "name=exp#1": "cannot be parsed; quote the value: 'name=\"exp#1\"'",
-    "data.root=~/data": "cannot be parsed; quote the value: 'data.root=\"~/data\"'",
+    "name=exp#1": "cannot be parsed; type 'name=\"exp#1\"'",
+    "name=a=b": "cannot be parsed; type 'name=\"a=b\"'",
+    "data.root=/tmp/dätä": "cannot be parsed; type 'data.root=\"/tmp/dätä\"'",
+    "resume=runs/lr=1/a b": "cannot be parsed; type 'resume=\"runs/lr=1/a b\"'",
+    "arch.name=resnet18": "names a timm model; use arch=resnet18, or arch=timm arch.name=resnet18",
+    "seed=???": "must be an integer >= 0",
+    "device=???": "must be one of auto, cpu, cuda",
+    "name=???": "must be text on one line, not blank",
+    "arch.block.init=???": "must be one of normal, dirac",
+    "+arch.timm.drop_rate=0.1": "is an option of timm models; add arch=timm arch.name=MODEL",
     "seed": "must be KEY=VALUE",
 }
 # override -> parts of a line that other rooms write, or that does not begin with the override
@@ -71,6 +81,12 @@ PARTS = {
     "arch.block.kernel=[3,0]": ["arch.block.kernel=0", "must be >= 1", "global attention"],
     "arch.stem.kind=convv3:w norm": ["convv", "Did you mean conv?"],
     "arch.stages.depths=[3,4]": ["depths", "4 stages"],
+    "+arch.early.bias=[]": ["arch.early.bias=[]: must be one value"],
+    "arch.stages.widths='${seed}'": ["arch.stages.widths=0: must be a list"],
+    "arch.stages.depths=[100000,3,3,3]": ["must be a list of integers <= 1000"],
+    "recipe.batch.mixup.alpha=0": ["recipe.batch.mixup.alpha=0", "~recipe.batch.mixup switches it off"],
+    "name=' '": ["name= : must be text on one line, not blank"],
+    "name=''": ["name=: must be text on one line, not blank"],
     "+lerning_rate=3": ["+lerning_rate=3: unknown key", "recipe"],
 }
 
@@ -221,3 +237,54 @@ def test_records_config_is_not_hidden_by_the_default(tmp_path, capsys):
 def test_typing_error_in_a_key_suggests_the_key(key):
     """Twice the first letter."""
     assert message(f"{key[0]}{key}=1") == f"{key[0]}{key}=1: unknown key. Did you mean {key}?"
+
+
+def test_a_path_below_home_is_suggested_expanded(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert message("data.root=~/data") == "data.root=~/data: cannot be parsed; type data.root=/home/me/data"
+
+
+@pytest.mark.parametrize(
+    "value", ["exp#1", "a=b", "/tmp/dätä", "it's", 'say "hi" \\', "[x", "two words", "a,b", "${x}\\"]
+)
+def test_suggested_word_arrives_as_it_was_meant(value):
+    """Through the shell's quotes and then Hydra's."""
+    (word,) = shlex.split(quoted("name", value))
+    (override,) = OverridesParser.create().parse_overrides([word])
+    assert override.value() == value
+
+
+@pytest.mark.parametrize("word", ["recipe.lr='1e-3'", 'recipe.lr="0.001"', "recipe.lr=${oc.env:LR}"])
+def test_text_that_is_a_number_is_that_number(word, monkeypatch):
+    monkeypatch.setenv("LR", "1e-3")
+    assert compose([word]).recipe.lr == 0.001
+
+
+def test_text_that_is_an_integer_is_that_integer():
+    config = compose(["threads='2'", "size.depth=['1','2']"])
+    assert (config.threads, config.size.depth) == (2, [1, 2])
+
+
+def test_names_from_the_environment_may_hold_spaces(monkeypatch):
+    monkeypatch.setenv("EXP", "my exp")
+    assert compose(["name=${oc.env:EXP}"]).name == "my exp"
+
+
+def test_hydras_own_words_of_a_sweep_are_resolved_by_hydra():
+    """In a multirun, override_dirname holds = and commas, and the number of a job is known only later."""
+    for subdir in ("${hydra.job.override_dirname}", "${hydra.job.num}"):
+        assert compose([f"hydra.sweep.subdir={subdir}", "seed=3"]).seed == 3
+
+
+@pytest.mark.parametrize(
+    ("word", "package"),
+    [
+        ("hydra/sweeper=optuna", "hydra-optuna-sweeper"),
+        ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
+        ("hydra/launcher=submitit_local", "hydra-submitit-launcher"),
+        ("hydra/launcher=ray", "hydra-ray-launcher"),
+        ("hydra/launcher=rq", "hydra-rq-launcher"),
+    ],
+)
+def test_a_plugin_that_is_not_installed_is_named(word, package):
+    assert message(word) == f"{word}: needs the package {package}; run pip install {package}"

@@ -35,7 +35,7 @@ def test_one_flipped_bit_of_cifar10_is_detected(cifar_root, tmp_path, offline):
     records["data_batch_3"] = records["data_batch_3"].copy()
     records["data_batch_3"][1234, 567] ^= 1
     cifar_files.write_folder(cifar_files.CIFAR10, records, tmp_path / "cifar-10-batches-bin")
-    with pytest.raises(ConfigError, match=r"cifar-10-batches-bin/data_batch_3\.bin: damaged \(wrong SHA-256\); delete"):
+    with pytest.raises(ConfigError, match=r"data_batch_3\.bin: not the official file .*differ: wrong SHA-256\)"):
         cifar.load("cifar10", tmp_path)
 
 
@@ -62,7 +62,8 @@ def test_error_names_the_damaged_file(tmp_path, serve_as_cifar10, layout, damage
     with pytest.raises(ConfigError) as error:
         cifar.load("cifar10", tmp_path)
     message = str(error.value)
-    assert f"{tmp_path}/{name}: damaged (" in message and "delete" in message and "set data.root" in message
+    assert message.startswith(f"{tmp_path}/{name}: not the official file of cifar10 (")
+    assert "delete" not in message and "set data.root" in message
     assert "\n" not in message
 
 
@@ -82,7 +83,7 @@ def test_python_file_is_verified_by_md5(tmp_path, serve_as_cifar10):
     dataset, raw = tiny(2)
     serve_as_cifar10(replace(dataset, test=(replace(dataset.test[0], sha256="", md5="0" * 32),)))
     write(tmp_path, files_of(dataset, raw, "python"))
-    with pytest.raises(ConfigError, match=r"test_batch: damaged \(wrong MD5\)"):
+    with pytest.raises(ConfigError, match=r"test_batch: not the official file .*wrong MD5\)"):
         cifar.load("cifar10", tmp_path)
 
 
@@ -92,7 +93,7 @@ def test_unknown_archive_is_rejected(tmp_path, serve_as_cifar10, cut):
     archive = tar_bytes({f"cifar-10-batches-bin/{name}.bin": content for name, content in raw.items()})
     serve_as_cifar10(publish(dataset, "binary", archive))
     (tmp_path / "tiny.tar.gz").write_bytes(archive[: -cut or None] + (b"" if cut else b"\0"))
-    with pytest.raises(ConfigError, match=r"tiny\.tar\.gz: not an official cifar10 archive \(MD5 [0-9a-f]{32}\)"):
+    with pytest.raises(ConfigError, match=r"tiny\.tar\.gz: not an official cifar10 archive \(MD5 [0-9a-f]{32}, "):
         cifar.load("cifar10", tmp_path)
 
 
@@ -129,7 +130,7 @@ def test_pickles_are_never_executed(tmp_path, serve_as_cifar10, kind):
     dataset, raw = tiny()
     serve_as_cifar10(dataset)
     write(tmp_path / "data", files_of(dataset, raw, "python") | {"data_batch_2": payload})
-    with pytest.raises(ConfigError, match=r"data_batch_2: damaged \(forbidden global [\w.]+\)"):
+    with pytest.raises(ConfigError, match=r"data_batch_2: not the official .*\(forbidden global [\w.]+\)"):
         cifar.load("cifar10", tmp_path / "data")
     assert not canary.exists()
     pickle.loads(payload, encoding="bytes")  # the payload works
@@ -144,7 +145,7 @@ def test_pickle_cannot_forge_object_arrays(tmp_path, serve_as_cifar10):
     dataset, raw = tiny()
     serve_as_cifar10(dataset)
     write(tmp_path, files_of(dataset, raw, "python") | {"data_batch_1": forged})
-    with pytest.raises(ConfigError, match="data_batch_1: damaged"):
+    with pytest.raises(ConfigError, match="data_batch_1: not the official file"):
         cifar.load("cifar10", tmp_path)
 
 
@@ -180,5 +181,54 @@ def test_links_in_an_archive_are_not_followed(tmp_path, serve_as_cifar10):
     archive = tar_bytes(members | {link.name: link})
     serve_as_cifar10(publish(dataset, "binary", archive))
     (tmp_path / "tiny.tar.gz").write_bytes(archive)
-    with pytest.raises(ConfigError, match=r"tiny\.tar\.gz/test_batch\.bin: damaged \(missing\)"):
+    with pytest.raises(ConfigError, match=r"tiny\.tar\.gz/test_batch\.bin: not the official file .*\(missing\)"):
         cifar.load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_files_pickled_again_load_where_a_digest_proves_them(tmp_path, serve_as_cifar10, protocol):
+    dataset, raw = tiny()
+    serve_as_cifar10(dataset)
+    for name, content in raw.items():
+        rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
+        pickled = pickle.dumps({b"labels": rows[:, 0].tolist(), b"data": rows[:, 1:].copy()}, protocol)
+        assert b"_core" in pickled or np.__version__ < "2"
+        write(tmp_path, {name: pickled})
+    assert_images_equal(cifar.load("cifar10", tmp_path), raw)
+
+
+def test_a_cut_file_says_how_many_images_it_has(tmp_path, serve_as_cifar10):
+    dataset, raw = tiny()
+    serve_as_cifar10(dataset)
+    write(tmp_path, files_of(dataset, raw | {"data_batch_2": raw["data_batch_2"][: 3 * 3073]}, "binary"))
+    with pytest.raises(ConfigError, match=r"data_batch_2\.bin: .* \(3 images instead of 4\)"):
+        cifar.load("cifar10", tmp_path)
+
+
+def test_keras_cache_is_found(tmp_path, serve_as_cifar10):
+    dataset, raw = tiny()
+    serve_as_cifar10(dataset)
+    write(tmp_path / "cifar-10-batches-py-target/cifar-10-batches-py", files_of(dataset, raw, "python"))
+    assert_images_equal(cifar.load("cifar10", tmp_path), raw)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["cat/1.png", "cat/2.png", "dog/1.png"], r"holds cat, dog \(files: 3 \.png\)"),
+        (["data.npz"], r"holds data\.npz \(files: 1 \.npz\)"),
+        (["train.parquet", "test.parquet"], r"holds test\.parquet, train\.parquet \(files: 2 \.parquet\)"),
+        (["cifar.tar"], r"holds cifar\.tar \(files: 1 \.tar\)"),
+        ([f"{n}.png" for n in range(7)], r"holds 0\.png, .* and 2 more \(files: 7 \.png\)"),
+    ],
+)
+def test_nothing_is_downloaded_into_a_folder_with_other_files(tmp_path, published, files, found):
+    published("good")
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=rf"data\.root=.*: {found}.*; nothing is downloaded") as error:
+        cifar.load("cifar10", tmp_path)
+    assert f"data.root={tmp_path}/cifar10, or data.root=auto" in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -29,7 +29,7 @@ from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
 from minuteloop.config.wandb_environment import check_wandb_environment
 from minuteloop.schema import TRAIN_IMAGES, Config
-from minuteloop.validation import ConfigError, check
+from minuteloop.validation import ConfigError, check, parse_numbers, rule_of
 
 # a wheel carries conf/ and recipes/ inside the package, a checkout beside src/
 PACKAGE = Path(__file__).parents[1]
@@ -144,12 +144,17 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     """
     reject_hidden_config(settings, CONF)
     _make_user_folders_importable(settings)
+    _check_missing(cfg)
     cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
     OmegaConf.set_struct(cfg, False)  # set by Hydra's command line, but not by its compose
     files = Files(settings)
     replace_slots(cfg, files)
     config = OmegaConf.to_object(cfg)
+    parse_numbers(config)
     check(config)
+    if "arch.name" in files.overridden() and config.arch.timm is None:
+        name = config.arch.name
+        raise ConfigError(f"arch.name={name}: names a timm model; use arch={name}, or arch=timm arch.name={name}")
     for where, node in ingredient_nodes(config.recipe):
         ingredient(node, where)
     check_optimizer(config.recipe, files.overridden())
@@ -166,6 +171,12 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     config = dataclasses.replace(config, recipe=fitted_recipe(cfg, config, spec, files))
     check_batch_statistics(config, image_size)
     return config
+
+
+def _check_missing(cfg: DictConfig) -> None:
+    """Raise ConfigError where a value is ???, which OmegaConf would replace by the default."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise ConfigError(f"{key}=???: {rule_of(Config, key) or 'must have a value'}")
 
 
 def _check_sizes(config: Config) -> None:

@@ -9,9 +9,14 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from minuteloop.validation import ConfigError, flat
+
+
+def as_typed(overrides: ListConfig) -> list[str]:
+    """Return overrides of Hydra's config as they were typed: reading them one by one would resolve `${...}`."""
+    return OmegaConf.to_container(overrides, resolve=False)
 
 
 class Files:
@@ -20,7 +25,7 @@ class Files:
     def __init__(self, settings: DictConfig) -> None:
         """`settings` is Hydra's own config."""
         self.config_name = settings.job.config_name
-        self.overrides = [*settings.overrides.hydra, *settings.overrides.task]
+        self.overrides = [*as_typed(settings.overrides.hydra), *as_typed(settings.overrides.task)]
         self.folders = [Path(source.path) for source in settings.runtime.config_sources if source.schema == "file"]
         self.loader = GlobalHydra.instance().config_loader()
         self.entries = self.loader.compute_defaults_list(self.config_name, self.overrides, RunMode.RUN).defaults

@@ -22,7 +22,7 @@ from yaml import YAMLError
 
 from minuteloop.config.overrides import group_options
 from minuteloop.schema import Config
-from minuteloop.validation import ConfigError, closest, did_you_mean, flat, rule_of, spell
+from minuteloop.validation import ConfigError, closest, did_you_mean, flat, quoted, rule_of, spell
 
 # errors of the disk; any other OSError is a bug and keeps its traceback
 DISK_ERRORS = {
@@ -38,6 +38,17 @@ DISK_ERRORS = {
 # groups whose files set keys elsewhere, and where
 PACKAGES = {"modernization": "arch", "ingredient": "recipe.SLOT"}
 
+# Hydra's sweepers and launchers -> the package on PyPI
+PLUGINS = {
+    "ax": "hydra-ax-sweeper",
+    "joblib": "hydra-joblib-launcher",
+    "nevergrad": "hydra-nevergrad-sweeper",
+    "optuna": "hydra-optuna-sweeper",
+    "rq": "hydra-rq-launcher",
+    **dict.fromkeys(("ray", "ray_aws", "ray_jobs"), "hydra-ray-launcher"),
+    **dict.fromkeys(("submitit_local", "submitit_slurm"), "hydra-submitit-launcher"),
+}
+
 
 def is_user_error(error: BaseException) -> bool:
     """Return whether one line is all that a user needs: a wrong config, a diverged loss, a full disk."""
@@ -45,6 +56,8 @@ def is_user_error(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno in DISK_ERRORS
+    if isinstance(error, AssertionError) and "NoneType" in str(error):  # of OmegaConf, for a key below null
+        return True
     trace = error.__traceback__
     while trace.tb_next:
         trace = trace.tb_next
@@ -82,6 +95,9 @@ def one_line(error: BaseException, conf: Path, overrides: list[str] | tuple[str,
     causes = [error]
     while cause := causes[-1].__cause__ or causes[-1].__context__:
         causes.append(cause)
+    timm = next((word for word in overrides if word.lstrip("+").startswith("arch.timm.")), None)
+    if timm and isinstance(error, AssertionError):
+        return f"{timm}: is an option of timm models; add arch=timm arch.name=MODEL"
     line = _unknown_key(causes, conf, overrides) or _wrong_type(causes, overrides) or _other_mistake(error)
     if line:
         return line
@@ -99,6 +115,8 @@ def _missing_file(error: MissingConfigException, conf: Path) -> str:
         return f"-cn {name}: no such config{did_you_mean(name, options)}"
     if group == "recipe" and name in group_options(conf, "ingredient"):
         return f"recipe={name}: no such recipe, but an ingredient. Did you mean 'ingredient=[{name}]'?"
+    if group in ("hydra/sweeper", "hydra/launcher") and (package := PLUGINS.get(name)):
+        return f"{group}={name}: needs the package {package}; run pip install {package}"
     options = error.options or group_options(conf, group)
     where = _file(error) if "/" in _file(error) else ""  # a file that lists it, not the user
     return f"{where}{group}={name}: no such file in conf/{group}{did_you_mean(name, options)}"
@@ -108,7 +126,7 @@ def _not_parsed(override: str) -> str:
     key, equals, value = override.partition("=")
     if not equals:
         return f"{override}: must be KEY=VALUE"
-    return f"{override}: cannot be parsed; quote the value: '{key}=\"{value}\"'"
+    return f"{override}: cannot be parsed; type {quoted(key, value)}"
 
 
 def _other_mistake(error: BaseException) -> str | None:

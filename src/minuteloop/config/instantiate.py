@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from minuteloop.config.overrides import OPTIONAL
 from minuteloop.recipe.ingredients import STAGES, Ingredients
 from minuteloop.schema import Recipe
 from minuteloop.validation import ConfigError, check, did_you_mean, rule_of, spell
@@ -59,7 +61,11 @@ def ingredient(node: Any, where: str) -> Any:
         raise ConfigError(f"{where}.{error}") from error
     except Exception as error:  # raised by a user's __post_init__
         raise ConfigError(f"{where}: {_describe(error)}") from error
-    check(instance, where + ".")
+    try:
+        check(instance, where + ".")
+    except ConfigError as error:
+        zero = re.search(r"=(0(\.0)?|False): ", str(error)) and where.startswith(OPTIONAL)
+        raise ConfigError(f"{error}; ~{where} switches it off" if zero else str(error)) from error
     if where.startswith("recipe.batch.") and getattr(instance, "stage", None) not in STAGES:
         raise ConfigError(f"{where}: {cls.__name__}.stage must be one of {', '.join(STAGES)}")
     return instance

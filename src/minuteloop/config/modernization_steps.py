@@ -1,15 +1,17 @@
 """What is checked of modernization steps: each listed step must hold in the composed arch, and must change it."""
 
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from minuteloop.config.composed_files import Files, file_name
 from minuteloop.nets.spec import resolve
-from minuteloop.schema import Arch, Config
+from minuteloop.schema import Arch, Config, Size
 from minuteloop.validation import ConfigError, flat
 
 NUM_CLASSES = 10  # steps change the same programs for any number
+REDUCES = (16, 8, 32, 4, 2, 1)  # total strides that an error may suggest
 
 
 def replaced_steps(cfg: DictConfig, files: Files) -> dict[str, str]:
@@ -34,14 +36,17 @@ def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) 
     steps = {path: files.read_step(path) for path in listed}
     _check_steps_hold(steps, flat(OmegaConf.to_container(cfg.arch)))
 
-    def program(arch: Arch) -> str:
-        return resolve(arch, config.size, image_size, NUM_CLASSES).text()
+    def program(arch: Arch, size: Size = config.size) -> str:
+        return resolve(arch, size, image_size, NUM_CLASSES).text()
 
     try:
         spec = resolve(config.arch, config.size, image_size, NUM_CLASSES)
     except ConfigError as error:
         if step := _step_at_fault(cfg.arch, steps, files, program):
-            raise ConfigError(f"modernization=[{step}]: does not fit {config.arch.name}: {error}") from error
+            sizes = (replace(config.size, reduce=reduce) for reduce in REDUCES)
+            fit = next((size.reduce for size in sizes if _program_or_none(program, config.arch, size)), None)
+            hint = f"; size.reduce={fit} works" if fit else ""
+            raise ConfigError(f"modernization=[{step}]: does not fit {config.arch.name}: {error}{hint}") from error
         raise
     for path, without in _archs_without_each(cfg.arch, steps, files):
         if listed.count(path) > 1 or _program_or_none(program, without) == spec.text():
@@ -73,9 +78,9 @@ def _step_at_fault(arch: DictConfig, steps: dict[str, dict], files: Files, progr
     return None
 
 
-def _program_or_none(program, arch: Arch) -> str | None:
+def _program_or_none(program, *arguments) -> str | None:
     try:
-        return program(arch)
+        return program(*arguments)
     except ConfigError:
         return None
 

@@ -27,6 +27,8 @@ USUAL_WORDS = {
     "strength": "recipe.strength={}",
 }
 PRETRAINED = ("pretrained", "arch.pretrained", "weights")
+OPTIONAL = ("recipe.batch.", "recipe.regularizers.", "recipe.callbacks.")  # ~KEY removes an ingredient there
+OFF = ("0", "0.0", "false", "False", "off", "none", "null")
 SLOTS = ("recipe.optimizer", "recipe.loss", "recipe.schedule")  # a bare word there is an ingredient
 ONE = ("arch", "size", "recipe", "data", "logger")  # groups of conf/ that take one name
 LIST = {"modernization": "patchify,gelu", "ingredient": "sgd"}  # groups that take a list of names, and an example
@@ -58,6 +60,9 @@ def _check_word(override: str, key: str, value: str) -> None:
     if key in PRETRAINED:
         raise ConfigError(f"{override}: unknown key; every net trains from scratch here")
     usual = USUAL_WORDS.get(key)
+    if usual and usual.startswith(OPTIONAL) and value in OFF:
+        removed = ".".join(usual.split(".")[:3])
+        raise ConfigError(f"{override}: unknown key; '~{removed}' switches it off where the recipe has it")
     if key in SLOTS and re.fullmatch(r"\w+", value) and value != "null":
         raise ConfigError(f"{override}: must be a mapping. Did you mean 'ingredient=[{value}]'?")
     if usual:

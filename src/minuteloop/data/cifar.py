@@ -1,7 +1,9 @@
 """CIFAR-10, CIFAR-100 and an embedded sample of CIFAR-10 as numpy arrays, and the fixed validation split."""
 
 import hashlib
+import itertools
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +13,10 @@ from PIL import Image
 from minuteloop.data import cifar_files
 from minuteloop.data.cifar_files import CIFAR10, CIFAR100, Batch, Dataset, Records
 from minuteloop.data.download import download
-from minuteloop.validation import ConfigError, did_you_mean
+from minuteloop.validation import ConfigError, did_you_mean, quoted
 
 DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
+FILES_LOOKED_AT = 1000  # to say what a folder holds
 SAMPLE = Path(__file__).parent / "sample"  # made by scripts/make_sample.py
 
 
@@ -37,7 +40,8 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
     sample ignores it. CIFAR-10 is verified by SHA-256.
 
     Raises:
-        ConfigError: if the name is unknown, a file is damaged, the folder cannot be used or no source can be reached.
+        ConfigError: if the name is unknown, a file is not the official one, the folder cannot be used or holds other
+            files, or no source can be reached.
     """
     if name == "sample":
         return _load_sample()
@@ -47,6 +51,7 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
     try:
         records = cifar_files.find(dataset, root)
         if records is None:
+            _check_free_to_download(dataset, root)
             records = download(dataset, root)
     except OSError as error:
         raise ConfigError(f"data.root={root}: {error.strerror or error}; set data.root, or use data=sample") from error
@@ -57,6 +62,29 @@ def load(name: str, root: str | os.PathLike = "auto") -> Images:
         dataset.mean,
         dataset.std,
     )
+
+
+def _check_free_to_download(dataset: Dataset, root: Path) -> None:
+    """Raise ConfigError where `root` holds files of the user's, which a download would join."""
+    ours = {name for known in DATASETS.values() for name in (*known.folders.values(), *known.archives)}
+    entries = root.iterdir() if root.is_dir() else ()
+    names = sorted(path.name for path in entries if path.name.removesuffix(".part") not in ours)
+    names = [name for name in names if not name.startswith(".")]
+    if not names:
+        return
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in _first_files(root, FILES_LOOKED_AT))
+    found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(3)) or "only folders"
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    new = quoted("data.root", root / dataset.name)
+    raise ConfigError(
+        f"data.root={root}: holds {listed} (files: {found}), but not {' or '.join(dataset.folders.values())}; "
+        f"nothing is downloaded into a folder with other files: use {new}, or data.root=auto"
+    )
+
+
+def _first_files(root: Path, limit: int) -> list[Path]:
+    """Return up to `limit` files below `root`."""
+    return list(itertools.islice((path for path in root.rglob("*") if path.is_file()), limit))
 
 
 def resolve_root(root: str | os.PathLike) -> Path:

@@ -22,6 +22,8 @@ import numpy as np
 from minuteloop.validation import ConfigError
 
 PIXELS = 3 * 32 * 32  # bytes of an image
+# no advice to delete: the files may be the user's own
+OTHER_ROOT = "set data.root to the official files, or to a new folder to download them"
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def find(dataset: Dataset, root: Path) -> Records | None:
     """Return the records of `dataset` in `root`, or None if there are none.
 
     Tries in this order: `root` itself as an archive; a folder of either layout, which is `root` or has its published
-    name in `root`; an archive in `root`.
+    name in `root` or in Keras' folder there; an archive in `root`.
 
     Raises:
         ConfigError: if the files are damaged.
@@ -128,7 +130,7 @@ def find(dataset: Dataset, root: Path) -> Records | None:
     if root.is_file():
         return read_archive(dataset, root)
     for layout, folder_name in dataset.folders.items():
-        for folder in (root / folder_name, root):
+        for folder in (root / folder_name, root, root / f"{folder_name}-target" / folder_name):  # the last: Keras 3
             if any((folder / _file_name(batch, layout)).is_file() for batch in dataset.train + dataset.test):
                 return read_folder(dataset, folder, layout)
     for archive_name in dataset.archives:
@@ -155,7 +157,10 @@ def read_archive(dataset: Dataset, path: Path) -> Records:
     digest = md5(path)
     archive = next((archive for archive in dataset.archives.values() if archive.md5 == digest), None)
     if archive is None:
-        raise ConfigError(f"{path}: not an official {dataset.name} archive (MD5 {digest}); delete it or set data.root")
+        raise ConfigError(
+            f"{path}: not an official {dataset.name} archive "
+            f"(MD5 {digest}, {path.stat().st_size:,} bytes); {OTHER_ROOT}"
+        )
     folder, batches = dataset.folders[archive.layout], dataset.train + dataset.test
     members = {f"{folder}/{_file_name(batch, archive.layout)}" for batch in batches}
     files = {}
@@ -165,7 +170,7 @@ def read_archive(dataset: Dataset, path: Path) -> Records:
                 if member.name in members and member.isreg():
                     files[Path(member.name).name] = tar.extractfile(member).read()
     except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise ConfigError(f"{path}: damaged ({error}); delete it or set data.root") from error
+        raise ConfigError(f"{path}: cannot be read ({error}); {OTHER_ROOT}") from error
     return decode(dataset, archive.layout, files.__getitem__, path)
 
 
@@ -181,8 +186,8 @@ def decode(dataset: Dataset, layout: str, read: Callable[[str], bytes], source: 
         try:
             return _decode_batch(dataset, batch, layout, read)
         except DamagedFileError as error:
-            fix = f"delete the {dataset.name} files in this place to download them again, or set data.root"
-            raise ConfigError(f"{source}/{_file_name(batch, layout)}: damaged ({error}); {fix}") from error
+            where = f"{source}/{_file_name(batch, layout)}"
+            raise ConfigError(f"{where}: not the official file of {dataset.name} ({error}); {OTHER_ROOT}") from error
 
     batches = dataset.train + dataset.test
     with ThreadPoolExecutor() as pool:
@@ -191,7 +196,7 @@ def decode(dataset: Dataset, layout: str, read: Callable[[str], bytes], source: 
         labels = np.concatenate([records[batch.name][:, len(dataset.labels) - 1] for batch in part])
         counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
         if counts != [len(labels) // len(dataset.classes)] * len(dataset.classes):
-            raise ConfigError(f"{source}: damaged (classes are not equally frequent); delete it or set data.root")
+            raise ConfigError(f"{source}: not {dataset.name} (classes are not equally frequent); {OTHER_ROOT}")
     return records
 
 
@@ -203,16 +208,16 @@ def _decode_batch(dataset: Dataset, batch: Batch, layout: str, read: Callable[[s
         raise DamagedFileError(getattr(error, "strerror", None) or "missing") from error
     if layout == "python":
         if batch.md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != batch.md5:
-            raise DamagedFileError("wrong MD5")
+            raise DamagedFileError("its content differs: wrong MD5")
         try:
             raw = _unpickle(raw, dataset.labels)
         except Exception as error:  # a hostile pickle can raise anything
             raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
     width = len(dataset.labels) + PIXELS
     if len(raw) != batch.images * width:
-        raise DamagedFileError(f"{len(raw):,} bytes of records instead of {batch.images * width:,}")
+        raise DamagedFileError(f"{len(raw) / width:,g} images instead of {batch.images:,}")
     if batch.sha256 and hashlib.sha256(raw).hexdigest() != batch.sha256:
-        raise DamagedFileError("wrong SHA-256")
+        raise DamagedFileError("its images or labels differ: wrong SHA-256")
     return np.frombuffer(raw, np.uint8).reshape(batch.images, width)
 
 
@@ -257,13 +262,26 @@ class _ArrayState:
         self.state = state
 
 
+def _encode_latin1(text: str, _encoding: str) -> bytes:
+    """Return the bytes that Python 3 pickles as text with protocol 2."""
+    return text.encode("latin1")
+
+
 class _Unpickler(pickle.Unpickler):
     """Loads plain values and arrays; rejects every other class or function."""
 
     def find_class(self, module, name):
         # not numpy's own classes: np.ndarray(shape, "O", buffer) would let a pickle forge pointers
-        if (module, name) in {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}:
+        # _core: pickled again by numpy 2
+        if (module, name) in {
+            ("numpy.core.multiarray", "_reconstruct"),
+            ("numpy._core.multiarray", "_reconstruct"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+        }:
             return _ArrayState
+        if (module, name) == ("_codecs", "encode"):
+            return _encode_latin1
         raise pickle.UnpicklingError(f"forbidden global {module}.{name}")
 
 

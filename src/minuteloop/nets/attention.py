@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minuteloop.nets.program import window_size
+
 
 class Attention(nn.Module):
     """Multi-head self-attention on [N, C, H, W]: global (Dosovitskiy 2021) or within windows (Liu 2021).
@@ -24,7 +26,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         (n, c, height, width), x = x.shape, x.permute(0, 2, 3, 1)
-        sizes = tuple(_divisor(length, self.window) if self.window else length for length in (height, width))
+        sizes = tuple(window_size(length, self.window) if self.window else length for length in (height, width))
         lengths = zip(sizes, (height, width), strict=True)
         shifts = [size // 2 if self.shifted and size < length else 0 for size, length in lengths]
         mask = self._position_bias(*sizes) if self.window else None  # [heads, P, P]
@@ -47,10 +49,6 @@ class Attention(nn.Module):
         across = (column[:, None] - column + self.window - 1)[None, :, None, :]
         position = (down * (2 * self.window - 1) + across).reshape(height * width, height * width)
         return self.places.view(-1, self.heads)[position].permute(2, 0, 1)
-
-
-def _divisor(length: int, limit: int) -> int:
-    return max(n for n in range(1, limit + 1) if length % n == 0)
 
 
 def _split_windows(x: Tensor, height: int, width: int) -> Tensor:

@@ -12,6 +12,7 @@ from minuteloop.nets.program import (
     parse_channels,
     resolution_out,
     spell,
+    window_size,
 )
 from minuteloop.schema import Block
 from minuteloop.validation import ConfigError
@@ -65,6 +66,12 @@ def resolve_block(knobs: Block, c: int, w: int, stride: int, resolution: int, in
         shortcut = _resolve_projection(knobs, out, stride, c, w)
     if shortcut is not None and resolution_out(branches[0], resolution) != resolution_out(shortcut, resolution):
         raise ConfigError(f"arch.block.kernel={knobs.kernel}: must be odd, or the branch is smaller than the shortcut")
+    window = max(op.window for branch in branches for op in branch)
+    if window and window_size(resolution, window) == 1 < resolution:
+        raise ConfigError(
+            f"arch.block.kernel={knobs.kernel}: no attention window of 2 to {window} pixels divides the "
+            f"{resolution}x{resolution} feature map"
+        )
     act = parse("act", knobs, out, w) if knobs.acts == "all" and knobs.order == "post" else ()
     return BlockSpec(pre, branches, shortcut, act, knobs.layer_scale)
 

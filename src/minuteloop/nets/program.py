@@ -173,6 +173,11 @@ def resolution_out(program: Program, resolution: int) -> int:
     return resolution
 
 
+def window_size(resolution: int, window: int) -> int:
+    """Return the largest attention window (pixels) that divides a resolution and is at most `window`."""
+    return max(n for n in range(1, window + 1) if resolution % n == 0)
+
+
 def parse_channels(text: str, c: int, w: int) -> int:
     """Return '4w', '0.25c' or '64' as a number of channels, rounded down. Raises ConfigError."""
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+|(?=[wc]))([wc]?)", text)
@@ -186,19 +191,42 @@ def parse(program: str, block: Block, c: int, w: int, stride: int | None = None)
     """Return the operations of `program` in a stage `w` channels wide, for an input of `c` channels.
 
     `block` defines norm, act and bias. `stride` replaces {s}, and literal strides are dropped from the front until
-    their product is `stride`. Raises ConfigError for text outside the language.
+    their product is `stride`; patches, pools and unshuffles as large as their stride shrink with it. Raises ConfigError
+    for text outside the language.
     """
+    tokens = _substitute(program.replace("{s}", str(stride)).split(), block)
+    ops = _operations(tokens, program, block, c, w)
+    if stride is None:
+        return ops
+    kept = drop_strides([op.stride for op in ops], stride, f"program '{program}'")
+    tokens = [_with_stride(token, op, k) for token, op, k in zip(tokens, ops, kept, strict=True)]
+    return _operations([token for token in tokens if token], program, block, c, w)
+
+
+def _operations(tokens: list[str], program: str, block: Block, c: int, w: int) -> Program:
     ops = []
-    for token in _substitute(program.replace("{s}", str(stride)).split(), block):
+    for token in tokens:
         try:
             name, arguments = _split_token(token)
             ops.append(_operation(name, arguments, block, channels_out(ops, c), c, w))
         except ConfigError as error:
             raise ConfigError(f"program '{program}': token {token}: {error}") from error
-    if stride is not None:
-        strides = drop_strides([op.stride for op in ops], stride, f"program '{program}'")
-        ops = [replace(op, stride=kept) for op, kept in zip(ops, strides, strict=True)]
-    return tuple(op for op in ops if not (op.kind in ("blur", "unshuffle") and op.stride == 1))
+    return tuple(ops)
+
+
+def _with_stride(token: str, op: Op, stride: int) -> str:
+    """Return the token of `op` with another stride, or '' where that leaves nothing to do."""
+    resamples = op.kind in ("blur", "unshuffle") or (op.kind in ("maxpool", "avgpool") and op.kernel == op.stride)
+    if stride == 1 and resamples:
+        return ""
+    if stride == op.stride:
+        return token
+    name, arguments = _split_token(token)
+    arguments |= {"stride": str(stride)} if "stride" in TOKENS[name] else {}
+    if op.kernel == op.stride and "kernel" in arguments:
+        arguments["kernel"] = str(stride)
+    marks = {"kernel": "", "groups": "g", "stride": "/", "channels": ":"}
+    return name + "".join(marks[key] + arguments[key] for key in _ARGUMENTS if key in arguments)
 
 
 def _substitute(tokens: list[str], block: Block) -> list[str]:

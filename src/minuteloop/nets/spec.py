@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from minuteloop.nets.block import BlockSpec, resolve_block
 from minuteloop.nets.program import Program, channels_out, parse, resolution_out, spell
+from minuteloop.nets.stems import resolve_stem, smallest_stride
 from minuteloop.nets.strides import fit_strides
 from minuteloop.schema import Arch, Block, Head, Size
 from minuteloop.validation import ConfigError, check, did_you_mean
@@ -21,18 +21,8 @@ from minuteloop.validation import ConfigError, check, did_you_mean
 if TYPE_CHECKING:
     from minuteloop.nets.timm_adapter import TimmSpec
 
-# stem.kind -> program; a key with a stride applies to that stride only
-STEMS = {
-    ("conv", 4): "conv7/2:w norm act maxpool3/2",  # He 2016, table 1
-    "conv": "conv3/{s}:w norm act",  # He 2016, sec. 4.2 (CIFAR, stride 1)
-    ("deep", 4): "conv3/2:0.5w norm act conv3:0.5w norm act conv3:w norm act maxpool3/2",  # He 2019, fig. 2b
-    "deep": "conv3/{s}:0.5w norm act conv3:0.5w norm act conv3:w norm act",
-    "space_to_depth": "unshuffle{s} conv3:w norm act",  # Ridnik 2021, sec. 2.1
-    "patch": "conv{s}/{s}:w norm",  # Liu 2022, sec. 2.2
-    ("pool", 1): "conv3:w norm act",
-    "pool": "conv3:w maxpool{s}/{s} norm act",  # Page 2019
-    "whiten": "whiten2/{s}:24 act",  # Jordan 2024, sec. 3.2: both signs of the 12 eigenvectors
-}
+
+MAX_ENTRY = {"widths": 65536, "depths": 1000, "strides": 64}  # of the stage table; more is a typing error
 
 
 @dataclass(frozen=True)
@@ -65,6 +55,8 @@ class NetSpec:
     head: Head
     last: Program  # before the global pool
     head_norm: Program  # between the global pool and the classifier
+    published_strides: tuple[int, ...] = field(compare=False)  # of the stem and the stages
+    used_strides: tuple[int, ...] = field(compare=False)  # the same, as size.reduce leaves them
     warnings: tuple[str, ...] = field(compare=False)
 
     @property
@@ -120,8 +112,7 @@ class NetSpec:
 def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> NetSpec | TimmSpec:
     """Resolve `arch` at `size` for images of `image_size` pixels. A timm model resolves to a TimmSpec.
 
-    `warnings` names unused entries of the stage table, kernels larger than their feature map, and a stem or a final
-    feature map of 1x1.
+    `warnings` names unused entries of the stage table, and a stem or a final feature map of 1x1.
 
     Raises:
         ConfigError: if the arch is not valid or does not fit the image.
@@ -134,12 +125,15 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> NetSpe
     _check_early(arch.early)
     knobs = [_block_at_stage(arch, i, count) for i in range(count)]
     published = [arch.stem.stride, *arch.stages.strides[:count]]
-    stem_stride, *strides = fit_strides(published, size.reduce, image_size // arch.stages.last_grid)
-
     stem_width = _scale_width(arch.stem.width, arch.stages.widen, size)
-    stem = parse(_stem_text(arch.stem.kind, stem_stride, knobs[0]), knobs[0], 3, stem_width, stem_stride)
+    smallest = smallest_stride(arch.stem.kind, arch.stem.stride, knobs[0], stem_width)
+    used = fit_strides(published, size.reduce, image_size // arch.stages.last_grid, smallest)
+    if arch.stages.transition and max(published[1:]) > max(used[1:]) == 1:
+        raise ConfigError(f"size.reduce={size.reduce}: must be larger, or arch.stages.transition never downsamples")
+    stem = resolve_stem(arch.stem.kind, used[0], knobs[0], stem_width)
     resize = size.gamma**size.phi
     stem_resolution = resolution_out(stem, int(image_size * resize))
+    strides = list(zip(published[1:], used[1:], strict=True))
     stages = _resolve_stages(arch, size, knobs, strides, channels_out(stem, 3), stem_resolution, image_size)
     last, head_norm = _resolve_head(arch.head, size, knobs[-1], stages[-1])
     return NetSpec(
@@ -158,6 +152,8 @@ def resolve(arch: Arch, size: Size, image_size: int, num_classes: int) -> NetSpe
         head=arch.head,
         last=last,
         head_norm=head_norm,
+        published_strides=tuple(published),
+        used_strides=tuple(used),
         warnings=(*warnings, *_resolution_warnings(stem, stages)),
     )
 
@@ -172,6 +168,8 @@ def _check_table(arch: Arch) -> tuple[int, list[str]]:
         least = 0 if key == "depths" else 1  # a stage may consist of its transition alone
         if not entries or min(entries) < least:
             raise ConfigError(f"arch.stages.{key}={entries}: must be a list of integers >= {least}")
+        if max(entries) > MAX_ENTRY[key]:
+            raise ConfigError(f"arch.stages.{key}={entries}: must be a list of integers <= {MAX_ENTRY[key]}")
         if len(entries) < count:
             raise ConfigError(f"arch.stages.{key}={entries}: must have an entry for each of {count} stages")
         if len(entries) > count and table.keep == "all":
@@ -181,35 +179,29 @@ def _check_table(arch: Arch) -> tuple[int, list[str]]:
 
 def _check_early(early: dict) -> None:
     """Check arch.early as block knobs. Raises ConfigError."""
-    knobs = [knob.name for knob in fields(Block)]
+    by_stage = {knob.name: knob.metadata.get("by_stage") for knob in fields(Block)}
+    knobs = list(by_stage)
     for key, value in early.items():
         if key not in knobs:
             raise ConfigError(f"arch.early.{key}={value}: unknown key{did_you_mean(key, knobs)}")
+        if isinstance(value, list) and not by_stage[key]:
+            raise ConfigError(f"arch.early.{key}={value}: must be one value")
     check(Block(**early), "arch.early.")
 
 
-def _stem_text(kind: str, stride: int, block: Block) -> str:
-    """Return the stem's program: `kind` is a key of STEMS or a program. Raises ConfigError."""
-    names = [key for key in STEMS if isinstance(key, str)]
-    if re.fullmatch("[a-z_]+", kind) and kind not in names:
-        raise ConfigError(f"arch.stem.kind={kind}: must be a stem or a program{did_you_mean(kind, names)}")
-    tokens = (STEMS.get((kind, stride)) or STEMS.get(kind, kind)).split()
-    if block.order == "pre" and kind in names:  # the first block begins with norm and act
-        last = max(i for i, token in enumerate(tokens) if ":" in token)
-        tokens = [token for i, token in enumerate(tokens) if i < last or token not in ("norm", "act")]
-    program = " ".join(tokens)
-    return program.replace("maxpool3/2", "maxpool3 blur/2") if block.antialias else program
-
-
 def _resolve_stages(
-    arch: Arch, size: Size, knobs: list[Block], strides: list[int], c: int, resolution: int, image_size: int
+    arch: Arch, size: Size, knobs: list[Block], strides: list[tuple], c: int, resolution: int, image_size: int
 ) -> tuple[StageSpec, ...]:
-    """Return the stages for a stem output of `c` channels and a resolution (pixels). Raises ConfigError."""
+    """Return the stages for a stem output of `c` channels and a resolution (pixels).
+
+    `strides` holds the (published, used) stride of each stage. Raises ConfigError.
+    """
     stages, variance, table = [], 1.0, arch.stages
-    for i, stride in enumerate(strides):
+    for i, (published, stride) in enumerate(strides):
         width = _scale_width(table.widths[i], table.widen, size)
         depth = _scale_depth(table.depths[i], size, i)
-        stage, variance = _resolve_stage(knobs[i], table.transition, c, width, depth, stride, resolution, variance)
+        transition = table.transition if published > 1 else ""
+        stage, variance = _resolve_stage(knobs[i], transition, c, width, depth, stride, resolution, variance)
         c, resolution = stage.channels, stage.resolution
         if resolution < 1:
             raise ConfigError(
@@ -225,9 +217,12 @@ def _resolve_stage(
 ) -> tuple[StageSpec, float]:
     """Return a stage `w` channels wide and the variance of its output.
 
-    Its input has `c` channels, a resolution (pixels) and a variance. Raises ConfigError.
+    Its input has `c` channels, a resolution (pixels) and a variance. A transition whose stride was dropped only
+    changes the width, as in timm's ConvNeXt without a stride. Raises ConfigError.
     """
-    between = parse(transition, knobs, c, w, stride) if transition and stride > 1 else ()
+    between = parse(transition, knobs, c, w, stride) if transition else ()
+    if stride == 1 and channels_out(between, c) == c:
+        between = ()
     if between:
         c, resolution, stride = channels_out(between, c), resolution_out(between, resolution), 1
     blocks = []
@@ -257,12 +252,7 @@ def _resolve_head(head: Head, size: Size, block: Block, stage: StageSpec) -> tup
 def _resolution_warnings(stem: Program, stages: tuple[StageSpec, ...]) -> list[str]:
     warnings = []
     if all(op.kernel == 1 for op in stem):
-        warnings.append("stem: each output pixel reads one image pixel; a larger size.reduce makes larger patches")
-    for number, stage in enumerate(stages, 1):
-        kernel = max((op.kernel for block in stage.blocks[-1:] for op in block.ops), default=1)
-        if kernel > stage.resolution:
-            size = f"{stage.resolution}x{stage.resolution}"
-            warnings.append(f"stage {number}: kernel size {kernel} exceeds the {size} feature map")
+        warnings.append("stem: each output pixel reads one image pixel")
     if stages[-1].resolution == 1:
         warnings.append(f"stage {len(stages)}: the final feature map is 1x1")
     return warnings

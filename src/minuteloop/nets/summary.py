@@ -4,14 +4,14 @@ import itertools
 from collections.abc import Iterator
 
 from minuteloop.nets.flops import count
-from minuteloop.nets.program import spell
+from minuteloop.nets.program import spell, window_size
 from minuteloop.nets.spec import NetSpec, StageSpec, resolve
 from minuteloop.nets.timm_adapter import TimmSpec
 from minuteloop.schema import Arch, Size
 
 
 def summarize(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:
-    """Return programs, resolutions ("grid", pixels), widths, params and MACs by part, steps and warnings.
+    """Return programs, strides, resolutions ("grid", pixels), widths, params and MACs by part, steps and warnings.
 
     For a timm model: its parts, its last resolution, and its changed options and strides. Raises ConfigError.
     """
@@ -27,7 +27,8 @@ def summarize(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict
         "macs": cost.macs,
     }
     summary |= _timm_summary(spec, parts) if isinstance(spec, TimmSpec) else _net_summary(spec, parts)
-    return summary | {"applied": arch.applied, "replaced": arch.replaced, "warnings": list(spec.warnings)}
+    warnings = [*spec.warnings, *(() if isinstance(spec, TimmSpec) else _size_warnings(spec))]
+    return summary | {"applied": arch.applied, "replaced": arch.replaced, "warnings": warnings}
 
 
 def _timm_summary(spec: TimmSpec, parts: dict[str, dict]) -> dict:
@@ -44,10 +45,27 @@ def _net_summary(spec: NetSpec, parts: dict[str, dict]) -> dict:
     stem = {"program": spell(spec.stem, spec.stem_width), "grid": spec.stem_resolution, "width": spec.stem_width}
     return {
         "resize": spec.resize,
+        "strides": {"published": list(spec.published_strides), "used": list(spec.used_strides)},
         "stem": stem | parts["stem"],
         "stages": [_stage_summary(stage) | parts[f"stages.{i}"] for i, stage in enumerate(spec.stages)],
         "head": {"program": spec.head_text(), "width": spec.channels} | parts["head"],
     }
+
+
+def _size_warnings(spec: NetSpec) -> Iterator[str]:
+    """Yield where a feature map is too small for a stage's kernels or attention windows."""
+    for number, stage in enumerate(spec.stages, 1):
+        ops = [op for block in stage.blocks[-1:] for op in block.ops]
+        resolution, kernel = stage.resolution, max((op.kernel for op in ops), default=1)
+        grid = f"{resolution}x{resolution}"
+        reached = min(kernel, 2 * resolution - 1)  # offsets between two pixels of the feature map
+        if reached < kernel:
+            unused = f"{kernel**2 - reached**2} of its {kernel**2} weights"
+            yield f"stage {number}: kernel size {kernel} on a {grid} feature map: {unused} only see padding"
+        for window in sorted({op.window for op in ops if op.window}):
+            used = window_size(resolution, window)
+            if used < window:
+                yield f"stage {number}: attention windows are {used}x{used}, not {window}x{window}, on a {grid} map"
 
 
 def _stage_summary(stage: StageSpec) -> dict:
@@ -86,6 +104,9 @@ def _net_rows(summary: dict) -> Iterator[str]:
         transition = [f"->   {stage['transition']}"] if stage["transition"] else []
         rows.append((f"stage {number}", stage, [*transition, *programs]))
     rows.append(("head", summary["head"] | {"grid": 1}, [summary["head"]["program"]]))
+    published, used = (" x ".join(map(str, summary["strides"][key])) for key in ("published", "used"))
+    yield f"strides of the stem and the stages: {used}" + (f" (published: {published})" if used != published else "")
+    yield ""
     yield f"{'':9}{'resolution':>11}{'width':>7}{'params':>14}{'MACs':>17}  program"
     for name, part, programs in rows:
         resolution = f"{part['grid']}x{part['grid']}"

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from minuteloop.records.record import Record
 from minuteloop.schema import Recipe
+from minuteloop.validation import quoted
 
 FULL = "at full strength"
 STAGES = ("setup", "calibrate", "compile", "eval", "log")  # of a run, besides training
@@ -77,7 +78,7 @@ def resume_line(record: Record) -> str:
 def stop_line(record: Record) -> str:
     """Return what is left of a run that a signal stopped before its evaluation."""
     kept = "the last checkpoint is kept" if record.checkpoint.exists() else "there was no checkpoint yet"
-    return f"interrupted before evaluation: {kept}; continue with resume=true or resume={record.folder}"
+    return f"interrupted before evaluation: {kept}; continue with resume=true or {quoted('resume', record.folder)}"
 
 
 def budget_warning(content: dict) -> str | None:

@@ -23,6 +23,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 from minuteloop.config.compose import CONF, checked, without_hydra
+from minuteloop.config.composed_files import as_typed
 from minuteloop.config.errors import exit_on_user_error, is_user_error, one_line
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.terminal import drop_lost_output
@@ -96,7 +97,9 @@ def _grid_cells(config: DictConfig) -> list[list[str]]:
         return []
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    (cells,) = BasicSweeper.split_arguments(parser.parse_overrides([*params, *config.hydra.overrides.task]), None)
+    (cells,) = BasicSweeper.split_arguments(
+        parser.parse_overrides([*params, *as_typed(config.hydra.overrides.task)]), None
+    )
     return cells
 
 
@@ -126,7 +129,7 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: Ctrl-C arrives as the file STOP
     drop_lost_output()
     made, sweep = Path(settings.runtime.output_dir), Path(settings.sweep.dir)
-    cell = Cell(settings.job.num, list(settings.overrides.task), made)
+    cell = Cell(settings.job.num, as_typed(settings.overrides.task), made)
     with logging_to():
         try:
             cell = _train_or_reuse(cell, checked(cfg, settings), sweep)

@@ -21,7 +21,7 @@ from minuteloop.nets.net import build_net
 from minuteloop.nets.spec import resolve
 from minuteloop.records.record import WEIGHTS, read_record
 from minuteloop.schema import Config
-from minuteloop.validation import ConfigError
+from minuteloop.validation import ConfigError, quoted
 
 log = logging.getLogger("minuteloop")
 
@@ -88,7 +88,9 @@ def load(folder: str | os.PathLike) -> TrainedNet:
     record = read_record(folder, str(folder))
     if not record["steps"]:
         status = record["status"]
-        raise ConfigError(f"{folder}: the run is {status} and has no trained net; continue it with resume={folder}")
+        raise ConfigError(
+            f"{folder}: the run is {status} and has no trained net; continue it with {quoted('resume', folder)}"
+        )
     path, config, dataset = folder / WEIGHTS, typed(record["config"]), constants(record["config"]["data"]["name"])
     try:
         weights = _read_weights(path, record)
