@@ -83,6 +83,7 @@ FLOORS = [
     {"data", "nets", "recipe"},
     {"hardware"},
     {"schema"},
+    {"arch_schema"},
     {"validation"},
     {""},  # minuteloop/__init__.py: names imported when first used
 ]

@@ -16,7 +16,7 @@ class BareLoop:
     def __init__(self, module: Classifier, bf16: bool, clip_grad: float | None = None) -> None:
         self.module, self.bf16, self.clip_grad = module, bf16, clip_grad
         module.train()
-        module.setup("fit")
+        module.set_regularizers(0)
         made = module.configure_optimizers()
         self.optimizer, self.scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
 

@@ -35,8 +35,8 @@ def ingredients(config: Config, args: Namespace) -> Iterator[dict]:
     arms: dict[str, Arm] = {}
     plain_pass = _pass(config, None)
     for file in sorted((CONF / "ingredient").glob("*.yaml")):
-        recipe = compose([*args.overrides, f"ingredient=[{file.stem}]"]).recipe
         try:
+            recipe = compose([*args.overrides, f"ingredient=[{file.stem}]"]).recipe
             arm = _arm(_slot(file.stem), recipe, config)
         except ConfigError as error:
             yield {"arm": file.stem, "refused": str(error)}

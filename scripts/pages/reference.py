@@ -11,11 +11,12 @@ from pages.markdown_table import markdown_table
 from pages.measured import ingredient_costs
 from pages.net_costs import IMAGENET, ladder, net_cost, roadmap
 
+from minuteloop.arch_schema import Arch, Block, Head, Size, Stages, Stem
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.reference import GROUPS, Key, config_keys, group_options, ingredient_keys
 from minuteloop.nets.program import TOKEN_NAMES, TOKENS
-from minuteloop.schema import Arch, Block, Data, Head, Logger, Recipe, Size, Stages, Stem
+from minuteloop.schema import Data, Logger, Recipe
 from minuteloop.validation import spell
 
 SECTIONS = {  # prefix of a key -> its class, whose docstring introduces the section
@@ -45,8 +46,8 @@ def config_page() -> str:
     lines = [
         "# Config keys",
         "",
-        "Generated from `src/minuteloop/schema.py`; `python train.py --help` prints the same descriptions. A key is",
-        "typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
+        "Generated from `src/minuteloop/schema.py` and `arch_schema.py`; `python train.py --help` prints the same. A key",
+        "is typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
         "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.momentum`, are in",
         "[ingredients.md](ingredients.md). A knob of `arch.block` is one value, or a list with one for each stage.",
         "",

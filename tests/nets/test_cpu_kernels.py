@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from minuteloop.arch_schema import Block
 from minuteloop.nets.cpu_kernels import GELU, LayerNorm, PatchConv
 from minuteloop.nets.layers import build
 from minuteloop.nets.program import parse
-from minuteloop.schema import Block
 
 
 @pytest.mark.parametrize("bias", [False, True])

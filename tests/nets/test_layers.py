@@ -4,12 +4,12 @@ import pytest
 import torch
 import torch._dynamo.testing
 
+from minuteloop.arch_schema import Arch, Block, Size
 from minuteloop.nets.attention import Positions
 from minuteloop.nets.layers import DropPath, build
 from minuteloop.nets.net import build_net
 from minuteloop.nets.program import ACT_TOKENS, GAINS, parse
 from minuteloop.nets.spec import resolve
-from minuteloop.schema import Arch, Block, Size
 
 
 def test_positions_are_interpolated_to_other_resolutions():

@@ -2,9 +2,9 @@
 
 import pytest
 
+from minuteloop.arch_schema import Block
 from minuteloop.nets.layers import MODULES
 from minuteloop.nets.program import TOKEN_NAMES, TOKENS, parse, spell
-from minuteloop.schema import Block
 
 
 def test_every_token_has_a_module():

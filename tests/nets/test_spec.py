@@ -3,12 +3,12 @@
 import pytest
 import torch
 
+from minuteloop.arch_schema import Arch, Block, Head, Size, Stages, Stem
 from minuteloop.config.compose import compose
 from minuteloop.nets.flops import count
 from minuteloop.nets.net import build_net
 from minuteloop.nets.program import spell
 from minuteloop.nets.spec import NetSpec, resolve
-from minuteloop.schema import Arch, Block, Head, Size, Stages, Stem
 from minuteloop.validation import ConfigError
 
 

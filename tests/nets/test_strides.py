@@ -7,12 +7,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from minuteloop.arch_schema import Arch, Block, Size, Stages, Stem
 from minuteloop.config.compose import CONF, compose
 from minuteloop.nets.net import build_net
 from minuteloop.nets.program import parse, spell
 from minuteloop.nets.spec import NetSpec, resolve
 from minuteloop.nets.strides import fit_strides
-from minuteloop.schema import Arch, Block, Size, Stages, Stem
 from minuteloop.validation import ConfigError
 
 # step -> what the stem of its paper has at every stride

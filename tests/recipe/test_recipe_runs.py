@@ -44,7 +44,7 @@ def test_a_progressive_run_trains_on_growing_images_and_rates(tmp_path, monkeypa
     minuteloop.run([*overrides, *QUICK, f"hydra.run.dir={tmp_path / 'run'}"])
     assert [image_size for image_size, _ in inputs] == [16, 16, 20, 20, 28, 28, 32, 32]
     assert [rate for _, rate in inputs[::2]] == pytest.approx([0.1, 0.3 * 5 / 9, 0.3 * 7 / 9, 0.3], abs=1e-4)
-    assert rates == pytest.approx([0.2 / 3, 0.2 * 5 / 9, 0.2 * 7 / 9, 0.2], abs=1e-4)
+    assert rates[:4] == pytest.approx([0.2 / 3, 0.2 * 5 / 9, 0.2 * 7 / 9, 0.2], abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def finished(tmp_path, seconds: float, steps: int = 3000, others: float = 0.0, b
     asked = compose(["data=sample", "arch=resnet18", "recipe.batch_size=64", f"budget={budget}"])
     stages = ("setup", "calibrate", "compile", "train", "eval", "log", "paused", "total")
     record = Record(asked, tmp_path, dict.fromkeys(stages, 0.0) | {"train": seconds, "total": seconds + 9})
-    frozen = make_plan(budget, asked.recipe, lambda batch_size, epochs: 1e-3, 1600, steps_per_second=50.0)
+    frozen = make_plan(budget, asked.recipe, ingredients(asked.recipe), 1600, steps_per_second=50.0)
     record.freeze(dataclasses.asdict(frozen), {"params": 1, "macs": 1})
     record.content["host"]["cores"] = 2
     record.finish("finished", steps, 0, others)

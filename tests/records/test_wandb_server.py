@@ -11,7 +11,7 @@ import time
 import pytest
 from offline_wandb import QUICK
 
-from minuteloop.records.wandb_service import start_service_early
+from minuteloop.records.wandb_service import service_started_early
 
 PROJECT = {"id": "p", "name": "p", "entity": {"id": "e", "name": "e"}}
 BUCKET = {"id": "b", "name": "r", "displayName": "r", "config": "{}", "historyLineCount": 0, "project": PROJECT}
@@ -81,5 +81,6 @@ def test_server_that_sends_a_byte_each_half_second_costs_bounded_time(cwd):
 def test_wandb_sends_no_telemetry():
     from wandb.analytics.opentelemetry import opentelemetry_proxy
 
-    start_service_early()
+    with service_started_early(True):
+        pass
     assert opentelemetry_proxy.get_open_telemetry_proxy() is None

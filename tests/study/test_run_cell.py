@@ -96,6 +96,7 @@ def write_finished(folder, config, /, **changed):
         "plan": {"steps": 100},
         "metrics": {"val/acc": 0.25},
         "seconds": {"train": 1.0},
+        "cost": {},
     }
     for key, value in changed.items():
         content[key] = content[key] | value if isinstance(value, dict) and value else value
@@ -282,7 +283,15 @@ def test_sweep_with_a_cell_that_was_stopped_at_twice_its_budget_has_not_finished
     config = minuteloop.compose(QUICK)
     for number, status in enumerate(statuses):
         folder = tmp_path / f"plain-{number}"
-        write_finished(folder, config, status=status, error=None, steps=5, cost={"images_per_second": 9.0})
+        write_finished(
+            folder,
+            config,
+            status=status,
+            error=None,
+            steps=5,
+            cost={"images_per_second": 9.0},
+            plan={"epochs": 1.0, "strength": {}, "lr": 0.1},
+        )
         multirun.Cell(number, [f"seed={number}"], folder).save(tmp_path)
     monkeypatch.setattr(multirun.Sweep, "folder", tmp_path)
     assert multirun.end() == code

@@ -18,9 +18,8 @@ from small_run import TRAIN
 import minuteloop
 from minuteloop import cli
 from minuteloop.config.compose import compose
-from minuteloop.records import plots
 from minuteloop.records.record import config_hash
-from minuteloop.training import calibrate, trainer
+from minuteloop.training import calibrate, pictures, trainer
 from minuteloop.training.run import train
 from minuteloop.validation import ConfigError
 
@@ -127,7 +126,9 @@ def test_holdout_zero_trains_on_all_images_and_reports_the_test_set_only(cwd):
 
 def test_run_does_not_read_the_test_set_unless_it_is_to(cwd, monkeypatch):
     """A run by hand reads it; a cell of a sweep has its validation split, if it has one."""
-    monkeypatch.setattr(plots, "draw", lambda record, **given: drawn.append((given["split"], len(given["labels"]))))
+    monkeypatch.setattr(
+        pictures, "draw", lambda record, *, evaluated, **_: drawn.append((evaluated.split, len(evaluated.labels)))
+    )
     (cwd / "sweep").mkdir()
     options, drawn = [*SMALLEST, "size.reduce=32", "data=sample", "logger=none", "budget=1steps", "evaluations=1"], []
 

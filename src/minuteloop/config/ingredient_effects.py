@@ -115,6 +115,9 @@ def _idle(cfg: DictConfig, recipe: Recipe, files: Files) -> list[str]:
     without = files.recipe_without_ingredients() if listed else {}
     for entry in listed:
         prefix, node = f"{entry.package.removeprefix('recipe.')}.", OmegaConf.select(cfg, entry.package)
+        if node is None:
+            name = file_name(entry.config_path)
+            raise ConfigError(f"ingredient=[{name}]: ~{entry.package} switches it off; remove one of them")
         before = {key: value for key, value in without.items() if key.startswith(prefix)}
         scaled = hasattr(ingredient(OmegaConf.to_container(node), entry.package), "strengthens")
         if flat(OmegaConf.to_container(node), prefix) == before and (is_full or not scaled):

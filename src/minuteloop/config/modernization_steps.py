@@ -5,9 +5,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from minuteloop.arch_schema import Arch, Size
 from minuteloop.config.composed_files import Files, file_name
 from minuteloop.nets.spec import resolve
-from minuteloop.schema import Arch, Config, Size
+from minuteloop.schema import Config
 from minuteloop.validation import ConfigError, flat
 
 NUM_CLASSES = 10  # steps change the same programs for any number

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from minuteloop.arch_schema import Block
 from minuteloop.nets.program import (
     ACT_TOKENS,
     NORM_TOKENS,
@@ -14,7 +15,6 @@ from minuteloop.nets.program import (
     spell,
     window_size,
 )
-from minuteloop.schema import Block
 from minuteloop.validation import ConfigError
 
 

@@ -31,8 +31,8 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+from minuteloop.arch_schema import Block
 from minuteloop.nets.strides import drop_strides
-from minuteloop.schema import Block
 from minuteloop.validation import ConfigError, did_you_mean
 
 NORM_TOKENS = ("bn", "ln", "gn", "evob", "evos", "evolinb", "evolins")

@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from minuteloop.arch_schema import Arch, Block, Head, Size
 from minuteloop.nets.block import BlockSpec, resolve_block
 from minuteloop.nets.program import Program, channels_out, parse, resolution_out, spell
 from minuteloop.nets.stems import resolve_stem, smallest_stride
 from minuteloop.nets.strides import fit_strides
-from minuteloop.schema import Arch, Block, Head, Size
 from minuteloop.validation import ConfigError, check, did_you_mean
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 import re
 
+from minuteloop.arch_schema import Block
 from minuteloop.nets.program import Program, parse
-from minuteloop.schema import Block
 from minuteloop.validation import ConfigError, did_you_mean
 
 # stem.kind -> program; a key with a stride applies to that stride only

@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Iterator
 
+from minuteloop.arch_schema import Arch, Size
 from minuteloop.nets.flops import count
 from minuteloop.nets.program import spell, window_size
 from minuteloop.nets.spec import NetSpec, StageSpec, resolve
 from minuteloop.nets.timm_adapter import TimmSpec
-from minuteloop.schema import Arch, Size
 
 
 def summarize(arch: Arch, size: Size, image_size: int, num_classes: int) -> dict:

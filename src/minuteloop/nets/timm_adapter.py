@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from minuteloop.arch_schema import Arch, Size
 from minuteloop.nets.layers import DropPath
-from minuteloop.schema import Arch, Size
 from minuteloop.validation import ConfigError, did_you_mean, flat
 
 DROP_PATH_RATE = 0.5  # when a model is created; each path's fraction of it is its fraction of any rate

@@ -109,7 +109,7 @@ class Classifier(pl.LightningModule):
         return self.pipeline.phase(step)
 
     def setup(self, stage: str) -> None:
-        self._set_regularizers(self.global_step)  # before the optimizer is made; evaluation needs batch norm's eps
+        self.set_regularizers(self.global_step)  # before the optimizer is made; evaluation needs batch norm's eps
         if stage == "fit":
             self._check_batch_size()
             self.log_every = self.trainer.log_every_n_steps or self.plan.steps  # 0: Lightning logs nothing
@@ -125,7 +125,8 @@ class Classifier(pl.LightningModule):
                 f"use parts.plan(accumulate_grad_batches={accumulate})"
             )
 
-    def _set_regularizers(self, step: int) -> None:
+    def set_regularizers(self, step: int) -> None:
+        """Set the net's regularizers for the phase of a step."""
         for regularizer in self.pipeline.at_step(step, 1)[1].regularizers.values():
             regularizer(self.net)
         self.regularized_phase = self.phase(step)
@@ -140,7 +141,7 @@ class Classifier(pl.LightningModule):
         if step % self.log_every == 0 and part.micro_batch == 0:
             self.train_loss.zero_()
         if self.phase(step) != self.regularized_phase:
-            self._set_regularizers(step)
+            self.set_regularizers(step)
         images, targets = self.pipeline.batch(*batch, step)
         if part.processes > 1:
             images, targets = (tensor.tensor_split(part.processes)[part.process] for tensor in (images, targets))
@@ -168,7 +169,8 @@ class Classifier(pl.LightningModule):
     def _mean_loss(self, step: int) -> float:
         """Return the mean since the last log. Raises FloatingPointError if it is not finite."""
         steps = (step - 1) % self.log_every + 1
-        self.trainer.strategy.reduce(self.train_loss, reduce_op="mean")  # over processes, in place
+        if self.trainer.world_size > 1:
+            self.trainer.strategy.reduce(self.train_loss, reduce_op="mean")  # over processes, in place
         mean = self.train_loss.item() / steps
         if not (math.isfinite(mean) or self.is_measured):
             where = f"steps {step - steps + 1} to {step}" if steps > 1 else f"step {step}"

@@ -19,7 +19,7 @@ class Muon:
     base_lr: float = number(0.1, 1e-9, 10, "learning rate of the matrices; recipe.lr scales the other rates with it")
     weight_decay: float = number(
         *(5e-4, 0, 1e6),
-        "of the head and depthwise filters: L2 for sgd, decoupled for adamw; of matrices only without renormalise",
+        "of head and depthwise filters; of matrices only without renormalise",
     )
     momentum: float = number(0.6, 0, 1, "momentum of the matrices")
     ns_steps: int = integer(3, 1, 100, "Newton-Schulz iterations per step")
