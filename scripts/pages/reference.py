@@ -46,9 +46,9 @@ def config_page() -> str:
     lines = [
         "# Config keys",
         "",
-        "Generated from `src/minuteloop/schema.py` and `arch_schema.py`; `python train.py --help` prints the same. A key",
-        "is typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext size=pico",
-        "recipe=deit`. The fields of ingredients, such as `recipe.optimizer.momentum`, are in",
+        "Generated from `src/minuteloop/schema.py` and `arch_schema.py`; `python train.py --help` prints the same.",
+        "A key is typed as `KEY=VALUE`. The values are those of `python train.py` without arguments: `arch=convnext",
+        "size=pico recipe=deit`. The fields of ingredients, such as `recipe.optimizer.momentum`, are in",
         "[ingredients.md](ingredients.md). A knob of `arch.block` is one value, or a list with one for each stage.",
         "",
         "## Groups",
