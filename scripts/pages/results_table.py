@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pages.markdown_table import markdown_table
 
+from minuteloop.records.machine import machine_of, machine_words
 from minuteloop.records.summary import strength_words
 
 HEADER = (
     *("run", "test accuracy", "with TTA", "n", "steps", "epochs", "strength", "training", "images/s"),
-    *("params", "MACs", "hardware", "command"),
+    *("params", "MACs", "hardware", "measured", "command"),
 )
 
 
@@ -23,14 +24,15 @@ def results_table(recipes: Path) -> str:
     """
     runs = {folder.name: _finished(folder) for folder in sorted(recipes.iterdir()) if any(folder.glob("*.json"))}
     rows = [_row(name, records) for name, records in runs.items()]
-    commits = sorted({records[0]["code"]["commit"][:7] for records in runs.values()})
     gpus = any(record["host"].get("gpu") for records in runs.values() for record in records)
-    notes = f"The records are of commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
-    return f"{markdown_table(HEADER, rows)}\n\n{notes}{'' if gpus else ' Not measured on a GPU yet.'}"
+    return markdown_table(HEADER, rows) + ("" if gpus else "\n\nNot measured on a GPU yet.")
 
 
 def _finished(folder: Path) -> list[dict]:
-    """Return the finished records of a folder. Raises ValueError unless they differ in their seeds alone."""
+    """Return the finished records of a folder.
+
+    Raises ValueError unless all are of one config, code and machine, and each of a seed of its own.
+    """
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     finished = [record for record in records if record["status"] == "finished"]
     if not finished:
@@ -38,7 +40,7 @@ def _finished(folder: Path) -> list[dict]:
     aspects = {
         "config": [_training(record) for record in finished],
         "code": [[record["code"][key] for key in ("commit", "dirty")] for record in finished],
-        "hardware": [[record["host"].get(key) for key in ("cpu", "gpu", "threads")] for record in finished],
+        "machines": [machine_of(record) for record in finished],
     }
     for aspect, values in aspects.items():
         if any(value != values[0] for value in values):
@@ -57,7 +59,7 @@ def _row(name: str, records: list[dict]) -> tuple[str, ...]:
         std = f" ± {statistics.stdev(percents):.2f}" if len(percents) > 1 else ""
         return f"{statistics.mean(percents):.2f}{std} %"
 
-    host, cost = records[0]["host"], records[0]["cost"]
+    cost = records[0]["cost"]
     steps = sorted(values("plan", "steps"))
     return (
         f"[{name}](recipes/{name}.yaml)",
@@ -71,7 +73,8 @@ def _row(name: str, records: list[dict]) -> tuple[str, ...]:
         f"{statistics.mean(values('cost', 'images_per_second')):,.0f}",
         f"{cost['params']:,}",
         f"{cost['macs'] / 1e6:.1f}M",
-        host.get("gpu") or f"{host['cpu']}, {host['threads']} cores",
+        machine_words(machine_of(records[0])),
+        f"{max(record['date'] for record in records)[:10]}, {records[0]['code']['commit'][:7]}",
         f"`python train.py -cn {name} seed=0`",
     )
 

@@ -9,15 +9,18 @@ import yaml
 from documentation import PAGES, README, ROOT, TEXT
 from pages.ladder_figure import label
 from pages.markdown_table import replace_between
+from pages.measured import hardware
 from pages.net_costs import ladder, resolve, roadmap
 from pages.results_table import HEADER, results_table
 
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient
 from minuteloop.config.reference import GROUPS, config_keys, group_options, ingredient_keys
+from minuteloop.records.record import config_hash
 
 # --- generated parts --------------------------------------------------------------------------------------------
 
+PUBLISHED = sorted({path.parent for path in (ROOT / "recipes").glob("*_cpu*/*.json")})
 SLOW = pytest.mark.exhaustive
 COSTLY = ("docs/architectures.md", "docs/steps.md", "docs/recipes.md")  # build every net or config
 
@@ -58,19 +61,22 @@ def test_results_table_has_mean_and_std_over_seeds(tmp_path):
         record = {
             "status": "finished",
             "seed": seed,
-            "config": {"seed": seed},
+            "date": f"2026-11-2{seed}T10:00:00+00:00",
+            "config": {"seed": seed, "device": "cpu", "threads": 2, "precision": "bf16"},
+            "versions": {"torch": "2.14.1", "timm": "1.0.31"},
             "code": {"commit": "abcdef0123", "dirty": False},
-            "host": {"cpu": "Z80", "threads": 2},
-            "plan": {"steps": 1000 + seed, "epochs": 3.0, "strength": 0.0},
+            "host": {"cpu": "Z80"},
+            "plan": {"steps": 1000 + seed, "epochs": 3.0, "strength": {"mixup": 0.0}},
             "metrics": {"test/acc": accuracy, "test/acc_tta": accuracy + 0.1},
             "seconds": {"train": 60.0},
             "cost": {"images_per_second": 1234.4, "params": 10_000, "macs": 2_500_000},
         }
         (folder / f"{seed}.json").write_text(json.dumps(record))
     table = results_table(tmp_path)
-    figures = "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 1,000 to 1,002 | 3.0 | 0 | 60.0 s | 1,234 | 10,000 | 2.5M |"
-    assert f"{figures} Z80, 2 cores | `python train.py -cn mine seed=0` |" in table
-    assert table.startswith(f"| {' | '.join(HEADER)} |") and "commit abcdef0. Not measured on a GPU yet." in table
+    figures = "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 1,000 to 1,002 | 3.0 | off: mixup | 60.0 s | 1,234 | 10,000 |"
+    machine = "Z80, cpu, 2 threads, bf16, torch 2.14.1, timm 1.0.31 | 2026-11-22, abcdef0"
+    assert f"{figures} 2.5M | {machine} | `python train.py -cn mine seed=0` |" in table
+    assert table.startswith(f"| {' | '.join(HEADER)} |") and "\n\nNot measured on a GPU yet." in table
     (folder / "3.json").write_text((folder / "2.json").read_text())
     with pytest.raises(ValueError, match="two records of one seed"):
         results_table(tmp_path)
@@ -78,6 +84,23 @@ def test_results_table_has_mean_and_std_over_seeds(tmp_path):
     (folder / "3.json").write_text(json.dumps(other))
     with pytest.raises(ValueError, match="different config"):
         results_table(tmp_path)
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_published_records_are_of_the_config_beside_them(folder):
+    """Every key of every record: config_hash leaves out the logger, the name and folders only."""
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    assert len(records) >= 5 and {record["status"] for record in records} == {"finished"}
+    for record in records:
+        assert record["config_hash"] == config_hash(compose([f"seed={record['seed']}"], folder.name))
+        assert record["steps"] == record["plan"]["steps"] and not record["code"]["dirty"]
+
+
+def test_rows_of_one_table_are_of_one_machine():
+    rows = [{"host": {"threads": threads, "cpu": "Z80"}} for threads in (2, 2, 1)]
+    assert hardware(rows[:2]) == "2 threads of Z80"
+    with pytest.raises(ValueError, match="different hardware: 1 threads of Z80, 2 threads of Z80"):
+        hardware(rows)
 
 
 def test_replace_between_keeps_the_rest_of_a_page():

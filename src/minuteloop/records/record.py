@@ -9,6 +9,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Record:
             "error": "the process was killed",
             "attempts": 1,
             "seed": asked.seed,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "config": {},
             "asked": {},
             "config_hash": config_hash(asked),
@@ -63,6 +65,7 @@ class Record:
 
     def _continue(self, earlier: dict) -> None:
         self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
+        self.content["date"] = earlier.get("date", self.content["date"])
         self.content["rate"] = earlier.get("rate", {})
         self.content["attempts"] += earlier["attempts"]
         self.content["wandb_id"] = earlier.get("wandb_id")
