@@ -193,11 +193,10 @@ def recipes_page() -> str:
     return f"""# Recipes
 
 Generated from `conf/recipe/*.yaml`. A recipe is a list of [ingredients](ingredients.md), the optimizer's numbers, batch
-size and weight decay; any of them can be overridden. [results.md](results.md) has the accuracy of each after a minute.
-At the paper's number of epochs a recipe has the paper's numbers; [minute.md](minute.md) describes what a short run
-changes.
+size and weight decay; any of them can be overridden. At its `paper_epochs` a recipe has the paper's numbers;
+[minute.md](minute.md) describes what a shorter run changes.
 
-{markdown_table(("recipe", "source and use", "batch", "weight decay", "ingredients"), rows)}
+{markdown_table(("recipe", "source and use", "paper_epochs", "batch", "weight decay", "ingredients"), rows)}
 """
 
 
@@ -212,7 +211,7 @@ def _recipe(name: str) -> tuple[str, ...]:
     ]
     recipe = compose([f"recipe={name}"]).recipe
     decay = recipe.optimizer["weight_decay"]
-    return f"`{name}`", comment, f"{recipe.batch_size:,}", f"{decay:g}", ", ".join(listed)
+    return f"`{name}`", comment, f"{recipe.paper_epochs:g}", f"{recipe.batch_size:,}", f"{decay:g}", ", ".join(listed)
 
 
 def ingredients_page(bench: Path) -> str:

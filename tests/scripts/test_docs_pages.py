@@ -149,7 +149,9 @@ def test_every_key_in_the_text_exists():
         word.strip("'~") for word in words if re.fullmatch(r"'?~?(recipe|arch|data|logger|size)\.[a-z_.]+'?", word)
     }
     step_keys = {key for key in keys if re.match(r"(block|stem|stages|head|early)\.", key)}  # of docs/steps.md
-    foreign = {"scale", "kernel_size", "groups", "eps", "padding", "config_dir", "epochs", "recipe.batch.mixup.alpa"}
+    foreign = {"dataset", "devices", "ingredients", "net", "plan", "strategy", "ckpt_path"}
+    foreign |= {"accumulate_grad_batches", "save_weights_only", "strength"}
+    foreign |= {"scale", "kernel_size", "groups", "eps", "padding", "config_dir", "epochs", "recipe.batch.mixup.alpa"}
     assert len(keys) > 80
     unknown = keys - known - step_keys - foreign
     assert not unknown, unknown
