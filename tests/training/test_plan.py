@@ -89,14 +89,16 @@ def test_auto_weight_decay_is_the_optimizers():
 
 
 def test_auto_strength_is_decided_by_ingredient():
-    assert plan("2ep").strength == {"mixup": 0.0, "smoothing": 1.0}
+    assert plan("2ep").strength == {"mixup": 0.0, "smoothing": 0.0}
+    assert plan("10.1ep").strength == {"mixup": 0.0, "smoothing": 1.0}
+    assert plan("2.1ep", paper_epochs=2.0).strength == {"mixup": 1.0, "smoothing": 1.0}
     assert plan("300ep", paper_epochs=299).strength == {"mixup": 1.0, "smoothing": 1.0}
 
 
 def test_what_the_user_names_is_at_full_strength_whatever_strength_is():
-    assert plan("2ep", named=["mixup"]).strength == {"mixup": 1.0, "smoothing": 1.0}
+    assert plan("2ep", named=["mixup"]).strength == {"mixup": 1.0, "smoothing": 0.0}
     assert plan("2ep", named=["mixup"], strength=0.0).strength == {"mixup": 1.0, "smoothing": 0.0}
-    assert plan("2ep", named=["mixup"], strength={"mixup": 0.5}).strength == {"mixup": 0.5, "smoothing": 1.0}
+    assert plan("2ep", named=["mixup"], strength={"mixup": 0.5}).strength == {"mixup": 0.5, "smoothing": 0.0}
 
 
 def test_auto_strength_is_0_while_off_and_1_exactly_from_the_papers_length_on():

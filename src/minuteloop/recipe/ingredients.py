@@ -12,8 +12,9 @@ A batch transform declares its `stage`. The stages run in this order, the transf
     targets     soft targets -> soft targets                      label smoothing
     mixed       (float images, soft targets) -> the same          mixup, CutMix: one of them for each sample
 
-`strengthens` names the field that `recipe.strength` multiplies, and `off_until` the planned epochs up to which
-strength=auto leaves it at 0 (measured: docs/minute.md). `needs` names what a net must have for an ingredient to act on
+`strengthens` names the field that `recipe.strength` multiplies. strength=auto leaves it at 0 up to `off_until` planned
+epochs and at full strength from `full_from` on, where that is before the recipe's paper_epochs (measured:
+docs/minute.md). `needs` names what a net must have for an ingredient to act on
 it: drop_path, dropout, batch_norm or torch_batch_norm. `starts` lists the fractions of the run at which an ingredient
 changes the cost of a step: each begins a phase, whose rate is measured separately.
 """
@@ -64,7 +65,8 @@ class Ingredients:
             elif isinstance(asked, int | float):
                 factors[name] = float(asked)
             else:
-                factors[name] = auto_strength(epochs, paper_epochs, getattr(ingredient, "off_until", OFF_UNTIL))
+                full_from = min(getattr(ingredient, "full_from", paper_epochs), paper_epochs)
+                factors[name] = auto_strength(epochs, full_from, getattr(ingredient, "off_until", OFF_UNTIL))
         return factors
 
     def at_strength(self, strength: float | Mapping[str, float]) -> Ingredients:
@@ -108,14 +110,14 @@ def _strength_value(ingredient: Any) -> float | None:
     return getattr(ingredient, getattr(ingredient, "strengthens", ""), None)
 
 
-def auto_strength(epochs: float, paper_epochs: float, off_until: float) -> float:
-    """Return the strength that fits the planned `epochs`: 1 from `paper_epochs` on, 0 up to `off_until`.
+def auto_strength(epochs: float, full_from: float, off_until: float) -> float:
+    """Return the strength that fits the planned `epochs`: 1 from `full_from` on, 0 up to `off_until`.
 
-    Between them it is a line over log(epochs), in steps of 0.05. `off_until` is at most a third of `paper_epochs`.
+    Between them it is a line over log(epochs), in steps of 0.05. `off_until` counts as at most a third of `full_from`.
     """
-    off_until = min(off_until, paper_epochs / 3)
-    if epochs >= paper_epochs or not off_until:
+    off_until = min(off_until, full_from / 3)
+    if epochs >= full_from or not off_until:
         return 1.0
     if epochs <= off_until:
         return 0.0
-    return math.floor(20 * math.log(epochs / off_until) / math.log(paper_epochs / off_until)) / 20
+    return math.floor(20 * math.log(epochs / off_until) / math.log(full_from / off_until)) / 20

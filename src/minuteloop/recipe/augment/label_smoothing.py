@@ -13,7 +13,8 @@ class LabelSmoothing:
     smoothing: float = number(0.1, 0, 1, "fraction of a target that is spread over all classes")
     stage: ClassVar[str] = "targets"
     strengthens: ClassVar[str] = "smoothing"
-    off_until: ClassVar[float] = 0.0  # epochs
+    off_until: ClassVar[float] = 2.0  # epochs
+    full_from: ClassVar[float] = 10.0  # epochs
 
     def __call__(self, targets):
         """Smooth targets [N,K], whose rows sum to 1."""
