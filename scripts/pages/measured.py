@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
 from pages.markdown_table import markdown_table
 
 from minuteloop.config.compose import compose
+
+# 97.5 % quantile of Student's t for n values
+T95 = {3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 
 PAGE = """# Measured results
 
@@ -24,6 +28,14 @@ Images/s are of forward and backward, at {arch_overrides}, {arch_hardware}. MACs
 passes; if MACs were seconds, that column would be constant.
 
 {archs}
+
+## Strength by ingredient
+
+Points of validation accuracy that each of DeiT's regularizers, alone and at full strength, gains or loses against none
+of them: mean of the differences at equal seeds, with its 95 % interval (Student's t) and n. `{strength_overrides}`, at
+equal epochs, {strength_hardware}. `recipe.strength=auto` follows this table ([minute.md](minute.md)).
+
+{strength}
 
 ## Benches
 
@@ -43,7 +55,11 @@ is what nets run; `dense` is a pointwise convolution with as many MACs.
 def results_page(bench: Path) -> str:
     """Return the page of everything measured in the folder `bench`."""
     costs, forms, benches = (_rows(bench / f"{name}.jsonl") for name in ("archs_cpu", "forms_cpu", "cpu"))
+    strength = _rows(bench / "strength_cpu.jsonl")
     return PAGE.format(
+        strength_overrides=" ".join(strength[0]["overrides"]),
+        strength_hardware=hardware(strength),
+        strength=_strength(strength),
         arch_overrides=f"`{' '.join(costs[0]['overrides'])}`",
         arch_hardware=hardware(costs),
         archs=_archs(costs),
@@ -69,6 +85,37 @@ def hardware(rows: list[dict]) -> str:
     if len(found) > 1:
         raise ValueError(f"rows of one table are of different hardware: {', '.join(sorted(found))}")
     return found.pop()
+
+
+def _strength(rows: list[dict]) -> str:
+    """Return the table: a row for each ingredient, a column for each length of run."""
+    accuracy = {(row["arm"], row["epochs"], row["seed"]): 100 * row["val_acc"] for row in rows}
+    lengths, arms = sorted({row["epochs"] for row in rows}), list(dict.fromkeys(row["arm"] for row in rows))
+    table = []
+    for arm in sorted(arms, key=lambda arm: (arm == "all", arm)):
+        cells = []
+        for epochs in lengths:
+            if arm == "none":
+                values = [value for key, value in accuracy.items() if key[:2] == (arm, epochs)]
+                cells.append(f"{statistics.mean(values):.2f} % (n = {len(values)})")
+                continue
+            seeds = [seed for name, length, seed in accuracy if (name, length) == (arm, epochs)]
+            pairs = [
+                accuracy[arm, epochs, s] - accuracy["none", epochs, s] for s in seeds if ("none", epochs, s) in accuracy
+            ]
+            cells.append(_interval(pairs))
+        table.append((f"`{arm}`", *cells))
+    table.sort(key=lambda row: row[0] != "`none`")
+    return markdown_table(("ingredient", *(f"{epochs} epochs" for epochs in lengths)), table)
+
+
+def _interval(values: list[float]) -> str:
+    """Return the mean of values with its 95 % interval and n; of fewer than three only that they are missing."""
+    if len(values) < 3:
+        return ""
+    half = T95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    mean = statistics.mean(values)
+    return f"{mean:+.2f} [{mean - half:+.2f}, {mean + half:+.2f}] (n = {len(values)})"
 
 
 def _archs(costs: list[dict]) -> str:

@@ -68,7 +68,7 @@ def _row(name: str, records: list[dict]) -> tuple[str, ...]:
         str(len(records)),
         f"{steps[0]:,.0f}" if steps[0] == steps[-1] else f"{steps[0]:,.0f} to {steps[-1]:,.0f}",
         f"{statistics.mean(values('plan', 'epochs')):.1f}",
-        " / ".join(sorted({strength_words(record["plan"]) for record in records})),
+        _strength([record["plan"]["strength"] for record in records]),
         f"{statistics.mean(values('seconds', 'train')):.1f} s",
         f"{statistics.mean(values('cost', 'images_per_second')):,.0f}",
         f"{cost['params']:,}",
@@ -77,6 +77,18 @@ def _row(name: str, records: list[dict]) -> tuple[str, ...]:
         f"{max(record['date'] for record in records)[:10]}, {records[0]['code']['commit'][:7]}",
         f"`python train.py -cn {name} seed=0`",
     )
+
+
+def _strength(strengths: list[dict[str, float]]) -> str:
+    """Return what is off in every run, and the range over runs of what is scaled, which depends on their epochs."""
+    if len({strength_words({"strength": strength}) for strength in strengths}) == 1:
+        return strength_words({"strength": strengths[0]})
+    scaled = {name: sorted(strength[name] for strength in strengths) for name in strengths[0]}
+    off = [name for name, factors in scaled.items() if factors[-1] == 0]
+    part = [
+        f"{name} at {100 * low:.0f} to {high:.0%}" for name, (low, *_, high) in scaled.items() if high > 0 and low < 1
+    ]
+    return "; ".join([f"off: {', '.join(off)}"] * bool(off) + part)
 
 
 def _training(record: dict) -> dict:

@@ -66,14 +66,19 @@ def test_results_table_has_mean_and_std_over_seeds(tmp_path):
             "versions": {"torch": "2.14.1", "timm": "1.0.31"},
             "code": {"commit": "abcdef0123", "dirty": False},
             "host": {"cpu": "Z80"},
-            "plan": {"steps": 1000 + seed, "epochs": 3.0, "strength": {"mixup": 0.0}},
+            "plan": {
+                "steps": 1000 + seed,
+                "epochs": 3.0,
+                "strength": {"mixup": 0.0, "label_smoothing": 0.3 + seed / 10},
+            },
             "metrics": {"test/acc": accuracy, "test/acc_tta": accuracy + 0.1},
             "seconds": {"train": 60.0},
             "cost": {"images_per_second": 1234.4, "params": 10_000, "macs": 2_500_000},
         }
         (folder / f"{seed}.json").write_text(json.dumps(record))
     table = results_table(tmp_path)
-    figures = "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 1,000 to 1,002 | 3.0 | off: mixup | 60.0 s | 1,234 | 10,000 |"
+    figures = "60.00 ± 10.00 % | 70.00 ± 10.00 % | 3 | 1,000 to 1,002 | 3.0"
+    figures += " | off: mixup; label_smoothing at 30 to 50% | 60.0 s | 1,234 | 10,000 |"
     machine = "Z80, cpu, 2 threads, bf16, torch 2.14.1, timm 1.0.31 | 2026-11-22, abcdef0"
     assert f"{figures} 2.5M | {machine} | `python train.py -cn mine seed=0` |" in table
     assert table.startswith(f"| {' | '.join(HEADER)} |") and "\n\nNot measured on a GPU yet." in table
