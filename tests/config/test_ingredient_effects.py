@@ -128,7 +128,11 @@ def test_every_recipe_is_legal_at_strength_0_and_1_or_at_neither(arch):
     with torch.device("meta"):
         net = build_net(spec)
     for name in RECIPES:
-        recipe, _ = fit(compose([f"recipe={name}"]).recipe, (), spec)
+        try:
+            recipe, _ = fit(compose([f"recipe={name}"]).recipe, (), spec)
+        except ConfigError as error:  # whatever the strength
+            assert str(error).startswith("recipe.progressive: the net does not run on")
+            continue
         parts = instantiate.ingredients(recipe)
         for strength in (0.0, 1.0):
             for regularizer in parts.at_strength(strength).regularizers.values():

@@ -124,7 +124,7 @@ def test_service_that_dies_or_hangs_costs_a_warning_and_bounded_time(cwd, sent):
     assert process.returncode == 0 and "Traceback" not in errors, errors
     record = json.loads((cwd / "mine/result.json").read_text())
     assert record["status"] == "finished" and record["error"] is None
-    assert len(list(csv.DictReader((cwd / "mine/metrics.csv").open()))) == 4 + 2 + 1
+    assert len(list(csv.DictReader((cwd / "mine/metrics.csv").open()))) == 20 + 2 + 1
     assert log_of(cwd).count("warning: W&B failed and is skipped from now on") == 1
     assert "wandb sync" in log_of(cwd)
     deadline = time.monotonic() + 10  # for whoever inherits it to reap it
