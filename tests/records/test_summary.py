@@ -14,7 +14,7 @@ from minuteloop.training.plan import make_plan
 DEIT = {"label_smoothing": 1.0, "mixup": 0.0, "cutmix": 0.0, "drop_path": 0.45}
 
 
-def test_strength_is_told_in_words_by_ingredient():
+def test_strength_lines_describe_each_ingredient():
     plan, recipe = {"strength": DEIT, "epochs": 30.0}, compose(["recipe=deit"]).recipe
     off, part, full = strength_lines(plan, recipe, "auto")
     assert off.startswith("off: mixup, cutmix (30.0 epochs planned, full strength at 300; recipe.strength=1 switches")

@@ -97,8 +97,9 @@ def test_training_command_composes(command, user_folder):
         else [word.input_line]
         for word in parsed
     ]
-    for cell in itertools.islice(itertools.product(*values), 4):
-        compose(list(cell), config_name=options.get("-cn", "config"), config_dir=options.get("-cd", ""))
+    cells = list(itertools.islice(itertools.product(*values), 4))
+    names = [compose(list(cell), options.get("-cn", "config"), options.get("-cd", "")).name for cell in cells]
+    assert names and all(names)
 
 
 @pytest.mark.parametrize("command", BENCH)

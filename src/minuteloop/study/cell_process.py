@@ -48,8 +48,8 @@ def train_in_process(config: Config, folder: Path, sweep: Path, stop: Path) -> s
 def machines_in_process(config: Config) -> list[dict]:
     """Return the machines (see records.machine) that a run of `config` may be of here: now, and with no core busy.
 
-    Another process asks torch, since a process that uses a device keeps memory of it. Without an answer, such as
-    where device=cuda finds none, there are none: training the cell tells why.
+    Another process asks torch, since a process that uses a device keeps memory of it. The list is empty where
+    that fails, as for device=cuda without a device; training the cell then raises the reason.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = _start(_describe_machines, config, sender)

@@ -1,4 +1,4 @@
-"""Which earlier run stands for a cell of a sweep: finished, of the same config and code, on the same machine."""
+"""Find an earlier run that a cell of a sweep reuses: finished, of the same config and code, on the same machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record_parents(sweep: Path) -> list[Path]:
 
 
 def finished_before(sweep: Path, config: Config) -> tuple[Path | None, str | None]:
-    """Return the folder of the run that stands for a cell, or None; then, where one had finished, why it does not."""
+    """Return the folder of the run that a cell reuses, or None and the reason why a finished one is not reused."""
     records = find_records(record_parents(sweep), config_hash(config))
     finished = [(folder, record) for folder, record in records if record["status"] == "finished"]
     if config.rerun or not finished:
@@ -45,7 +45,7 @@ def finished_before(sweep: Path, config: Config) -> tuple[Path | None, str | Non
 
 
 def _why_again(sweep: Path, config: Config, record: dict, machines: list[dict], code: str) -> str | None:
-    """Return why a finished record cannot stand for a cell, or None where it can."""
+    """Return why a cell cannot reuse a finished record, or None where it can."""
     if not machines:
         return "the device that it asks for is missing here"
     machine = machine_of(record)
