@@ -34,6 +34,10 @@ class Files:
         """Return the entries of a group of conf/."""
         return [entry for entry in self.entries if (entry.config_path or "").startswith(f"{name}/")]
 
+    def listed(self, group: str, owner: str) -> list:
+        """Return the entries of a group that the user lists, not those that a file of the group `owner` brings."""
+        return [entry for entry in self.group(group) if not (entry.parent or "").startswith(f"{owner}/")]
+
     def read(self, config_path: str) -> dict | None:
         """Return what a file sets, or None where it is neither in conf/ nor in a folder given with -cd."""
         for folder in self.folders:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from minuteloop.config.composed_files import Files, file_name
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.nets.offers import offers
+from minuteloop.recipe.ingredients import strength_value
 from minuteloop.schema import Config, Recipe
 from minuteloop.validation import ConfigError, flat
 
@@ -28,7 +29,8 @@ def fitted_recipe(cfg: DictConfig, config: Config, spec: Any, files: Files) -> R
     recipe, notes = fit(config.recipe, named, spec)
     names = sorted(where.rpartition(".")[2] for where, _ in ingredient_nodes(recipe) if where in named)
     recipe = dataclasses.replace(recipe, named=names)
-    return dataclasses.replace(recipe, notes=[*notes, *_idle(cfg, recipe, files)])
+    idle = [*_idle_ingredients(cfg, recipe, files), *_idle_strength(recipe, files)]
+    return dataclasses.replace(recipe, notes=[*notes, *idle])
 
 
 def fit(recipe: Recipe, named: Collection[str], spec: Any) -> tuple[Recipe, list[str]]:
@@ -56,7 +58,7 @@ def fit(recipe: Recipe, named: Collection[str], spec: Any) -> tuple[Recipe, list
 
 def _named(files: Files) -> set[str]:
     """Return the keys of the ingredients that the user lists or sets a value of, not those that a recipe brings."""
-    listed = [entry for entry in files.group("ingredient") if not (entry.parent or "").startswith("recipe/")]
+    listed = files.listed("ingredient", "recipe")
     keys = files.keys([entry for entry in files.entries if "/" not in (entry.config_path or "/")])
     keys |= {*files.overridden(), *(f"{entry.package}." for entry in listed)}
     parts = (key.split(".") for key in keys if key.startswith("recipe."))
@@ -108,29 +110,27 @@ def _without(recipe: Recipe, where: str) -> Recipe:
     return dataclasses.replace(recipe, **{group: value})
 
 
-def _idle(cfg: DictConfig, recipe: Recipe, files: Files) -> list[str]:
-    """Return a line for each ingredient that the user lists, and for a strength, that changes nothing."""
-    lines, is_full = [], recipe.strength == 1
-    listed = [entry for entry in files.group("ingredient") if not (entry.parent or "").startswith("recipe/")]
+def _idle_ingredients(cfg: DictConfig, recipe: Recipe, files: Files) -> list[str]:
+    """Return a line for each ingredient that the user lists and that changes nothing. Raises ConfigError."""
+    listed, lines = files.listed("ingredient", "recipe"), []
     without = files.recipe_without_ingredients() if listed else {}
     for entry in listed:
-        prefix, node = f"{entry.package.removeprefix('recipe.')}.", OmegaConf.select(cfg, entry.package)
+        name, node = file_name(entry.config_path), OmegaConf.select(cfg, entry.package)
         if node is None:
-            name = file_name(entry.config_path)
             raise ConfigError(f"ingredient=[{name}]: ~{entry.package} switches it off; remove one of them")
-        before = {key: value for key, value in without.items() if key.startswith(prefix)}
-        scaled = hasattr(ingredient(OmegaConf.to_container(node), entry.package), "strengthens")
-        if flat(OmegaConf.to_container(node), prefix) == before and (is_full or not scaled):
-            name = file_name(entry.config_path)
+        prefix, node = f"{entry.package.removeprefix('recipe.')}.", OmegaConf.to_container(node)
+        is_same = flat(node, prefix) == {key: value for key, value in without.items() if key.startswith(prefix)}
+        gains_strength = hasattr(ingredient(node, entry.package), "strengthens") and recipe.strength != 1
+        if is_same and not gains_strength:
             lines.append(f"ingredient=[{name}] changes nothing: recipe={recipe.name} has it, with these values")
-    if recipe.strength != "auto" and "recipe.strength" in files.overridden():
-        scaled = {
-            where.rpartition(".")[2] for where, node in ingredient_nodes(recipe) if _is_scaled(ingredient(node, where))
-        }
-        if not scaled - set(recipe.named):
-            lines.append(f"recipe.strength={recipe.strength} changes nothing: no ingredient is left for it to scale")
     return lines
 
 
-def _is_scaled(instance: Any) -> bool:
-    return bool(getattr(instance, getattr(instance, "strengthens", ""), 0))
+def _idle_strength(recipe: Recipe, files: Files) -> list[str]:
+    """Return a line where the user sets recipe.strength and it scales nothing."""
+    if recipe.strength == "auto" or "recipe.strength" not in files.overridden():
+        return []
+    instances = {where.rpartition(".")[2]: ingredient(node, where) for where, node in ingredient_nodes(recipe)}
+    if any(strength_value(instance) for name, instance in instances.items() if name not in recipe.named):
+        return []
+    return [f"recipe.strength={recipe.strength} changes nothing: no ingredient is left for it to scale"]

@@ -57,8 +57,7 @@ def check_steps(cfg: DictConfig, config: Config, files: Files, image_size: int) 
 
 def _listed_steps(files: Files) -> list[str]:
     """Return the config paths of the steps that the user listed, as opposed to the arch's own."""
-    entries = files.group("modernization")
-    return [entry.config_path for entry in entries if not (entry.parent or "").startswith("arch/")]
+    return [entry.config_path for entry in files.listed("modernization", "arch")]
 
 
 def _check_steps_hold(steps: dict[str, dict], final: dict[str, Any]) -> None:

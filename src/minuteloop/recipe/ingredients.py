@@ -56,7 +56,7 @@ class Ingredients:
         """
         factors = {}
         for name, ingredient in (self.transforms | self.regularizers).items():
-            if not _strength_value(ingredient):
+            if not strength_value(ingredient):
                 continue
             if isinstance(asked, Mapping) and name in asked:
                 factors[name] = float(asked[name])
@@ -76,14 +76,14 @@ class Ingredients:
         """
 
         def scale(name: str, ingredient: Any) -> Any:
-            value = _strength_value(ingredient)
+            value = strength_value(ingredient)
             factor = strength.get(name, 1.0) if isinstance(strength, Mapping) else strength
             return ingredient if value is None else replace(ingredient, **{ingredient.strengthens: value * factor})
 
         transforms = {name: scale(name, transform) for name, transform in self.transforms.items()}
         return replace(
             self,
-            transforms={name: transform for name, transform in transforms.items() if _strength_value(transform) != 0},
+            transforms={name: transform for name, transform in transforms.items() if strength_value(transform) != 0},
             regularizers={name: scale(name, regularizer) for name, regularizer in self.regularizers.items()},
         )
 
@@ -106,7 +106,8 @@ class Ingredients:
         return phase.image_size, self.at_strength(phase.strength)
 
 
-def _strength_value(ingredient: Any) -> float | None:
+def strength_value(ingredient: Any) -> float | None:
+    """Return the field that recipe.strength multiplies, or None for an ingredient without one."""
     return getattr(ingredient, getattr(ingredient, "strengthens", ""), None)
 
 

@@ -92,7 +92,6 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Pa
     if config.compile:
         hardware.keep_compiled_kernels()
     parts, plan = _build_and_plan(record, stopwatch, sweep)
-    config = record.config
     cost = count(parts.spec, parts.spec.image_size)
     record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
     for warning in parts.spec.warnings:
