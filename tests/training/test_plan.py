@@ -1,7 +1,7 @@
 """Budgets, plans and the strength curve in closed form."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from minuteloop.recipe.augment.label_smoothing import LabelSmoothing
@@ -111,6 +111,7 @@ def test_auto_strength_is_0_while_off_and_1_exactly_from_the_papers_length_on():
 
 
 @given(st.floats(0.01, 2000), st.floats(0.01, 2000), st.floats(0.1, 1000), st.floats(0, 500))
+@example(1.0, 4.0, 5.0, 5e-324)  # the smallest float above 0
 def test_auto_strength_never_falls_and_is_a_multiple_of_a_twentieth(one, other, paper_epochs, off_until):
     low, high = (auto_strength(epochs, paper_epochs, off_until) for epochs in sorted((one, other)))
     assert 0 <= low <= high <= 1

@@ -121,4 +121,5 @@ def auto_strength(epochs: float, full_from: float, off_until: float) -> float:
         return 1.0
     if epochs <= off_until:
         return 0.0
-    return math.floor(20 * math.log(epochs / off_until) / math.log(full_from / off_until)) / 20
+    start, now, end = (math.log(length) for length in (off_until, epochs, full_from))
+    return math.floor(20 * (now - start) / (end - start)) / 20
