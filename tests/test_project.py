@@ -77,6 +77,7 @@ def test_published_run_composes_and_its_records_are_of_that_config(recipe):
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"report"},
     {"study", "trained"},
     {"training"},
     {"config", "records"},

@@ -221,7 +221,18 @@ def features(arguments: list[str] | None = None, program: str = "scripts/feature
             print(path)
 
 
-COMMANDS: dict[str, Callable] = {"train": train, "explain": explain, "features": features}
+# --- report -----------------------------------------------------------------------------------------------------
+
+
+def report(arguments: list[str] | None = None, program: str = "scripts/report.py") -> None:
+    """Answer from finished runs: tables, comparisons with intervals and verdicts, figures, one HTML page, JSON."""
+    from minuteloop.report import command
+
+    with exit_on_user_error(CONF), _result_on_stdout():
+        print(command.run(sys.argv[1:] if arguments is None else arguments, program, report.__doc__))
+
+
+COMMANDS: dict[str, Callable] = {"train": train, "explain": explain, "features": features, "report": report}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,133 @@
+"""Arms: runs that differ in nothing but their seed, of one budget, on machines that are alike."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from minuteloop.records.machine import differing, machine_of, machine_words
+from minuteloop.report.runs import NOT_AN_ARMS, Run, differing_keys
+from minuteloop.validation import ConfigError, did_you_mean
+
+METRICS = (
+    "val/acc",
+    "test/acc",
+)  # in the order in which they are preferred: the test set chooses only as a last resort
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The finished runs of one arm; `label` is what their overrides have in common and those of others do not."""
+
+    label: str
+    budget: str
+    machine: dict[str, Any]
+    runs: list[Run]
+    metric: str
+
+    @property
+    def percents(self) -> list[float]:
+        """The accuracy of each run, in percent."""
+        return [100 * run.record["metrics"][self.metric] for run in self.runs]
+
+    @property
+    def mean(self) -> float:
+        """The mean accuracy, in percent."""
+        return statistics.mean(self.percents)
+
+    def values(self, part: str, key: str) -> list[Any]:
+        """Return record[part][key] of each run."""
+        return [run.record[part][key] for run in self.runs]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Arms that may be compared: of one machine and one budget. `words` say which, where a report has several."""
+
+    machine: dict[str, Any]
+    budget: str
+    words: str
+    arms: list[Arm]
+
+    def baseline(self, label: str | None) -> Arm:
+        """Return the arm that others are compared with: the one of that label, or the first. Raises ConfigError."""
+        if label is None:
+            return self.arms[0]
+        for arm in self.arms:
+            if arm.label == label:
+                return arm
+        labels = [arm.label for arm in self.arms]
+        raise ConfigError(f"--baseline {label}: no arm of this name{did_you_mean(label, labels)}")
+
+
+def accuracy_metric(runs: list[Run], asked: str | None = None) -> str:
+    """Return the metric that all runs have: `asked`, else the first of METRICS. Raises ConfigError."""
+    for metric in [asked] if asked else METRICS:
+        if all(run.record["metrics"].get(metric) is not None for run in runs):
+            return metric
+    if asked:
+        missing = sum(run.record["metrics"].get(asked) is None for run in runs)
+        raise ConfigError(f"--metric {asked}: {missing} of {len(runs)} runs have none")
+    raise ConfigError("the runs have neither val/acc nor test/acc in common; choose some with --where data.holdout=...")
+
+
+def groups_of(runs: list[Run], metric: str, names: dict[str, list[str]] | None = None) -> list[Group]:
+    """Return runs as groups of arms, in the order of the arms' first runs.
+
+    `names` are the arms of a study, {name: overrides}, whose names become the labels.
+    """
+    labels = _labels(runs, names or {})
+    arms: dict[tuple[str, str, str], list[Run]] = {}
+    for run, label in zip(runs, labels, strict=True):
+        arms.setdefault((machine_words(machine_of(run.record)), run.budget, label), []).append(run)
+    order = list(names or {})
+    keys = sorted(arms, key=lambda key: order.index(key[2]) if key[2] in order else len(order))
+    machines = differing([machine_of(run.record) for run in runs])
+    groups: dict[tuple[str, str], Group] = {}
+    budgets = {run.budget for run in runs}
+    for machine_key, budget, label in keys:
+        members = sorted(arms[machine_key, budget, label], key=lambda run: run.seed)
+        machine = machine_of(members[0].record)
+        words = [budget] if len(budgets) > 1 else []
+        words += [machine_words(machine, machines)] if machines else []
+        group = groups.setdefault((machine_key, budget), Group(machine, budget, ", ".join(words), []))
+        group.arms.append(Arm(label, budget, machine, members, metric))
+    return list(groups.values())
+
+
+def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
+    """Return the label of each run's arm: its name in the study, or its overrides, or its family.
+
+    Runs of different configs never share a label: the keys that differ are added.
+    """
+    shared = set.intersection(*(set(run.overrides) for run in runs))
+    labels = [_name(run.overrides, names) or _text(run, shared) for run in runs]
+    for label in set(labels):
+        members = [index for index, other in enumerate(labels) if other == label]
+        configs = [runs[index].arm_config for index in members]
+        keys = differing_keys(configs)
+        for index, config in zip(members, configs, strict=True):
+            if keys:
+                values = ", ".join(f"{key}={_short(config.get(key))}" for key in keys[:3])
+                labels[index] = f"{label} ({values}{', ...' if len(keys) > 3 else ''})"
+    return labels
+
+
+def _name(overrides: list[str], names: dict[str, list[str]]) -> str | None:
+    """Return the arm with the most overrides, all of which are among `overrides`."""
+    fitting = [name for name, own in names.items() if set(own) <= set(overrides)]
+    return max(fitting, key=lambda name: len(names[name]), default=None)
+
+
+def _text(run: Run, shared: set[str]) -> str:
+    if not run.overrides:
+        return run.family
+    own = [item for item in run.overrides if item not in shared and item.lstrip("+").split("=")[0] not in NOT_AN_ARMS]
+    return " ".join(own) or run.record["config"]["name"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, list | dict | bool) or value is None else str(value)
+    return text if len(text) <= 30 else f"{text[:27]}..."

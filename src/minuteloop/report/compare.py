@@ -1,0 +1,116 @@
+"""Compare each arm with the baseline: the effect, its simultaneous interval, and a verdict in words."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from minuteloop.records.summary import strength_words
+from minuteloop.report.arms import Arm, Group
+from minuteloop.report.section import Section, Table
+from minuteloop.report.statistics import Effect, against_baseline, verdict, winners_inflation
+
+if TYPE_CHECKING:
+    from minuteloop.report.report import Report
+
+FAR_STEPS = 1.03  # arms whose steps differ by more than this factor were not trained alike
+
+
+def compare(report: Report) -> Section | None:
+    """Return a row for each arm but the baseline, or None where no group has two arms."""
+    groups = [group for group in report.groups if len(group.arms) > 1]
+    if not groups:
+        return None
+    rows, values, found, sentences = [], [], [], []
+    for group in groups:
+        baseline = report.baseline_of(group)
+        effects = effects_of(group, baseline)
+        of = f" ({group.words})" if group.words else ""
+        sentences.append(f"Baseline{of}: {baseline.label}, {baseline.mean:.2f} %, n = {len(baseline.runs)}.")
+        for label, effect in effects.items():
+            says = verdict(effect, report.resolve)
+            rows.append([label, *([group.words] if of else []), effect_text(effect), _p(effect), says])
+            values.append([None, *([None] if of else []), effect.difference, effect.p, None])
+            found.append(_data(label, group, baseline, effect, says))
+        sentences += [f"{line}{of}." for line in (*_method(effects), *_winner(group, baseline), *warnings(group))]
+    with_words = len(rows[0]) == 5
+    columns = ["arm", *(["of"] if with_words else []), "difference, points [95 %]", "p", "verdict"]
+    data = {"effects": found, "resolve": report.resolve, "warnings": [line for g in groups for line in warnings(g)]}
+    return Section("compare", "Against the baseline", sentences, data, Table(columns, rows, values))
+
+
+def effects_of(group: Group, baseline: Arm) -> dict[str, Effect]:
+    """Return {label: effect against the baseline} of the other arms of a group, in points."""
+    return against_baseline({arm.label: arm.percents for arm in group.arms}, baseline.label)
+
+
+def effect_text(effect: Effect) -> str:
+    """Return '+0.62 [+0.21, +1.03]', without the interval where there is none."""
+    if effect.low is None:
+        return f"{effect.difference:+.2f}"
+    return f"{effect.difference:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
+
+
+def _p(effect: Effect) -> str:
+    return "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "< 0.001"
+
+
+def _data(label: str, group: Group, baseline: Arm, effect: Effect, says: str) -> dict[str, Any]:
+    return {
+        "arm": label,
+        "baseline": baseline.label,
+        "budget": group.budget,
+        "machine": group.machine,
+        "difference": effect.difference,
+        "interval": None if effect.low is None else [effect.low, effect.high],
+        "p": effect.p,
+        "n": effect.n,
+        "method": effect.method,
+        "verdict": says,
+    }
+
+
+def _method(effects: dict[str, Effect]) -> list[str]:
+    return [f"Method: {method}" for method in dict.fromkeys(effect.method for effect in effects.values())]
+
+
+def _winner(group: Group, baseline: Arm) -> list[str]:
+    """Return by how much the best arm probably looks better than it is, because it was chosen."""
+    best = max(group.arms, key=lambda arm: arm.mean)
+    spread = _pooled_std(group.arms)
+    if len(group.arms) < 3 or best is baseline or spread is None:
+        return []
+    n = min(len(arm.runs) for arm in group.arms)
+    excess = winners_inflation(spread, len(group.arms), n)
+    return [
+        f"{best.label} is the best of {len(group.arms)}: of equal arms the best would look {excess:.2f} points better "
+        "than it is; --confirm trains it and the baseline again with fresh seeds"
+    ]
+
+
+def _pooled_std(arms: list[Arm]) -> float | None:
+    """Return the std of runs within their arms, in points; None without two runs of an arm."""
+    several = [arm.percents for arm in arms if len(arm.runs) > 1]
+    degrees = sum(len(values) - 1 for values in several)
+    squares = sum((len(values) - 1) * statistics.variance(values) for values in several)
+    return (squares / degrees) ** 0.5 if degrees else None
+
+
+def warnings(group: Group) -> list[str]:
+    """Return what makes a comparison of the group's arms unfair: strength, steps, one learning rate for all nets."""
+    lines = []
+    strengths = {words for arm in group.arms for words in _strengths(arm)}
+    if len(strengths) > 1:
+        lines.append(f"Arms differ in strength: {' / '.join(sorted(strengths))}")
+    steps = [statistics.mean(run.record["steps"] for run in arm.runs) for arm in group.arms]
+    if max(steps) > FAR_STEPS * min(steps):
+        lines.append(f"Arms differ in steps: {min(steps):,.0f} to {max(steps):,.0f}; they had the same seconds")
+    archs = {run.record["config"]["arch"]["name"] for arm in group.arms for run in arm.runs}
+    rates = {rate for arm in group.arms for rate in arm.values("plan", "lr")}
+    if len(archs) > 1 and len(rates) == 1:
+        lines.append(f"All nets trained with one learning rate, {rates.pop():.3g}, which suits some better than others")
+    return lines
+
+
+def _strengths(arm: Arm) -> list[str]:
+    return [strength_words(run.record["plan"]) for run in arm.runs]

@@ -1,0 +1,73 @@
+"""A report: the arms of finished runs, and the views that answer questions about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from minuteloop.report.arms import Arm, Group, accuracy_metric, groups_of
+from minuteloop.report.compare import compare
+from minuteloop.report.runs import load_runs, studies_of, where
+from minuteloop.report.section import Section
+from minuteloop.report.table import table
+
+
+@dataclass(frozen=True)
+class Report:
+    """What views read: arms in groups of one machine and one budget, the baseline's label, notes on what is left out.
+
+    `study` is the study that the runs belong to, {} without one. `sort` is a column of the table; `resolve` the
+    difference that matters, in points.
+    """
+
+    groups: list[Group]
+    metric: str
+    notes: list[str]
+    study: dict = field(default_factory=dict)
+    baseline: str | None = None
+    sort: str | None = None
+    resolve: float = 0.2
+
+    @property
+    def arms(self) -> list[Arm]:
+        """All arms of all groups."""
+        return [arm for group in self.groups for arm in group.arms]
+
+    def baseline_of(self, group: Group) -> Arm:
+        """Return the arm of a group that others are compared with: the one asked for, the study's, or the first."""
+        studys = self.study.get("baseline")
+        has_studys = any(arm.label == studys for arm in group.arms)
+        return group.baseline(self.baseline or (studys if has_studys else None))
+
+
+def read_report(
+    paths: list[Path],
+    conditions: list[str] | None = None,
+    metric: str | None = None,
+    baseline: str | None = None,
+    sort: str | None = None,
+    resolve: float = 0.2,
+) -> Report:
+    """Return the report of the runs in `paths` that fulfil the conditions 'KEY=VALUE'. Raises ConfigError."""
+    runs, notes = load_runs(paths)
+    runs = where(runs, conditions or [])
+    metric = accuracy_metric(runs, metric)
+    studies = studies_of(paths)
+    names = {name: overrides for study in studies for name, overrides in study["arms"].items()}
+    study = studies[0] if len(studies) == 1 else {}
+    groups = groups_of(runs, metric, names)
+    return Report(groups, metric, notes, study, baseline, sort, resolve)
+
+
+# view -> (what it answers, the function that does). A function returns None where the runs cannot answer
+VIEWS: dict[str, tuple[str, Callable[[Report], Section | None]]] = {
+    "table": ("accuracy, steps, seconds, images/s, size of each arm", table),
+    "compare": ("effect of each arm against the baseline, with interval and verdict", compare),
+}
+
+
+def sections_of(report: Report, view: str | None = None) -> list[Section]:
+    """Return the sections of one view, or of all that the runs can answer. Raises ConfigError."""
+    chosen = VIEWS if view is None else {view: VIEWS[view]}
+    return [section for _, function in chosen.values() if (section := function(report)) is not None]
