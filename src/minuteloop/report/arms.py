@@ -74,35 +74,48 @@ def accuracy_metric(runs: list[Run], asked: str | None = None) -> str:
 
 
 def groups_of(runs: list[Run], metric: str, names: dict[str, list[str]] | None = None) -> list[Group]:
-    """Return runs as groups of arms, in the order of the arms' first runs.
+    """Return runs as groups of arms, in the order of the arms' first runs; of equal seeds an arm has the newest.
 
-    `names` are the arms of a study, {name: overrides}, whose names become the labels.
+    `names` are the arms of a study, {name: overrides}: the labels, and the order.
     """
-    labels = _labels(runs, names or {})
-    arms: dict[tuple[str, str, str], list[Run]] = {}
-    for run, label in zip(runs, labels, strict=True):
-        arms.setdefault((machine_words(machine_of(run.record)), run.budget, label), []).append(run)
+    by_config: dict[str, list[Run]] = {}
+    for run in runs:
+        by_config.setdefault(json.dumps(run.arm_config, sort_keys=True), []).append(run)
+    labels = _labels([members[0] for members in by_config.values()], names or {})
     order = list(names or {})
-    keys = sorted(arms, key=lambda key: order.index(key[2]) if key[2] in order else len(order))
+    arms = sorted(
+        zip(labels, by_config.values(), strict=True),
+        key=lambda arm: order.index(arm[0]) if arm[0] in order else len(order),
+    )
     machines = differing([machine_of(run.record) for run in runs])
+    several_budgets = len({run.budget for run in runs}) > 1
     groups: dict[tuple[str, str], Group] = {}
-    budgets = {run.budget for run in runs}
-    for machine_key, budget, label in keys:
-        members = sorted(arms[machine_key, budget, label], key=lambda run: run.seed)
-        machine = machine_of(members[0].record)
-        words = [budget] if len(budgets) > 1 else []
-        words += [machine_words(machine, machines)] if machines else []
-        group = groups.setdefault((machine_key, budget), Group(machine, budget, ", ".join(words), []))
-        group.arms.append(Arm(label, budget, machine, members, metric))
+    for label, members in arms:
+        for (machine_key, budget), parted in _by_machine_and_budget(members).items():
+            machine = machine_of(parted[0].record)
+            words = [budget] if several_budgets else []
+            words += [machine_words(machine, machines)] if machines else []
+            group = groups.setdefault((machine_key, budget), Group(machine, budget, ", ".join(words), []))
+            group.arms.append(Arm(label, budget, machine, parted, metric))
     return list(groups.values())
 
 
-def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
-    """Return the label of each run's arm: its name in the study, or its overrides, or its family.
+def _by_machine_and_budget(runs: list[Run]) -> dict[tuple[str, str], list[Run]]:
+    """Return runs of one config by machine and budget, in the order of their seeds, the newest of equal seeds."""
+    parts: dict[tuple[str, str], dict[int, Run]] = {}
+    for run in sorted(runs, key=lambda run: run.record["date"]):
+        key = machine_words(machine_of(run.record)), run.budget
+        parts.setdefault(key, {})[run.seed] = run
+    first = {(machine_words(machine_of(run.record)), run.budget): None for run in runs}  # their order
+    return {key: [parts[key][seed] for seed in sorted(parts[key])] for key in first}
 
-    Runs of different configs never share a label: the keys that differ are added.
+
+def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
+    """Return a label for each run, of different configs: its arm's name in a study, or its overrides, or its family.
+
+    Where two have the same words, the keys that differ are added.
     """
-    shared = set.intersection(*(set(run.overrides) for run in runs))
+    shared = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
     labels = [_name(run.overrides, names) or _text(run, shared) for run in runs]
     for label in set(labels):
         members = [index for index, other in enumerate(labels) if other == label]
