@@ -8,9 +8,9 @@ from minuteloop.report.runs import load_runs
 from minuteloop.validation import ConfigError
 
 
-def groups(tmp_path, records, names=None):
+def groups(tmp_path, records, names=None, by=None):
     runs, _ = load_runs([write_records(tmp_path / "r.jsonl", records)])
-    return groups_of(runs, accuracy_metric(runs), names)
+    return groups_of(runs, accuracy_metric(runs), names, by)
 
 
 def labels(group):
@@ -77,6 +77,16 @@ def test_a_studys_arms_have_its_names_in_its_order(tmp_path):
     ]
     (group,) = groups(tmp_path, records, names)
     assert labels(group) == ["none", "+a", "+b"]
+
+
+def test_arms_by_a_key_pool_what_else_differs(tmp_path):
+    records = [
+        a_record(accuracy=0.1 * i, seed=i, config__size__name="tiny", config__recipe__clip_grad=i) for i in (1, 2)
+    ]
+    (group,) = groups(tmp_path, [*records, a_record(accuracy=0.5)], by=["size.name"])
+    assert labels(group) == ["size.name=tiny", "size.name=pico"] and group.arms[0].percents == [10, 20]
+    with pytest.raises(ConfigError, match=r"--by size\.nam: no run has this key\. Did you mean size\.name"):
+        groups(tmp_path, records, by=["size.nam"])
 
 
 def test_metric_is_one_that_all_runs_have(tmp_path):
