@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from minuteloop.report.report import VIEWS, read_report, sections_of
+from minuteloop.report.report import VIEWS, Report, read_report, sections_of
+from minuteloop.report.runs import STUDY, copy_without_folder
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
 
@@ -31,6 +32,8 @@ def run(arguments: list[str], program: str, description: str) -> str:
         raise ConfigError(f"{options.view}: these runs cannot answer it ({VIEWS[options.view][0]})")
     if options.figures:
         _write_figures(sections, options.figures)
+    if options.records:
+        write_records(report, options.records)
     if options.json:
         return json.dumps({section.name: section.data for section in sections}, indent=2)
     question = [f"# {report.study['question']}"] if report.study.get("question") else []
@@ -55,13 +58,25 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
     add("--by", action="append", metavar="KEY", help="an arm is all runs of equal KEY, such as arch.name; repeatable")
     add("--sort", metavar="COLUMN", help="order the table by a column, largest first")
     add("--figures", type=Path, metavar="FOLDER", help="write each figure there as SVG and PNG")
+    add("--records", type=Path, metavar="FILE", help="write the runs' records to one small file (.jsonl) to share")
     add("--json", action="store_true", help="print JSON for programs")
     view = arguments[0] if arguments and arguments[0] in VIEWS else None
     options = parser.parse_intermixed_args(arguments[1:] if view else arguments)
     options.view = view
+    if options.records and options.records.suffix != ".jsonl":
+        raise ConfigError(f"--records {options.records}: must end in .jsonl")
     if not options.resolve > 0:
         raise ConfigError(f"--resolve {options.resolve:g}: must be > 0, in points of accuracy")
     return options
+
+
+def write_records(report: Report, file: Path) -> None:
+    """Write the records of a report's runs to a file, one a line, and their study beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(copy_without_folder(run)) for arm in report.arms for run in arm.runs]
+    file.write_text("".join(f"{line}\n" for line in lines))
+    if report.study:
+        (file.parent / STUDY).write_text(json.dumps(report.study, indent=2) + "\n")
 
 
 def _write_figures(sections: list[Section], folder: Path) -> None:
