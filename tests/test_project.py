@@ -77,7 +77,7 @@ def test_published_run_composes_and_its_records_are_of_that_config(recipe):
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"study", "trained"},
+    {"report", "study", "trained"},
     {"training"},
     {"config", "records"},
     {"data", "nets", "recipe"},

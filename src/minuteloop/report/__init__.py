@@ -1,0 +1,1 @@
+"""From records to answers: what many runs show, with intervals. Reads records only; imports no torch and no Hydra."""
