@@ -7,6 +7,7 @@ what a study yet to be run would resolve. Imports scipy.special only: scipy.stat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +17,8 @@ from scipy import special
 
 NORMALS = np.linspace(-6, 6, 65)  # abscissae of a standard normal variable
 NORMAL_WEIGHTS = np.exp(-(NORMALS**2) / 2) / np.exp(-(NORMALS**2) / 2).sum()
-SPREADS = 33  # abscissae of a spread
+SPREADS = 33  # abscissae of a spread, at least
+LONGEST_STEP = 0.5  # of the logarithm of a squared spread
 OUTSIDE = 1e-8  # probability left out on each side of a spread's distribution
 MAX_CORRELATION = 0.99  # of two t statistics; above, the grid of NORMALS is too coarse (a lower one is conservative)
 
@@ -27,8 +29,8 @@ def spread_grid(df: float) -> tuple[np.ndarray, np.ndarray]:
 
     chi-square / df on a grid that is uniform in its logarithm, on which the trapezoid rule converges exponentially.
     """
-    low, high = special.chdtri(df, [1 - OUTSIDE, OUTSIDE])
-    logs = np.linspace(np.log(low), np.log(high), SPREADS)
+    low, high = np.log(special.chdtri(df, [1 - OUTSIDE, OUTSIDE]))
+    logs = np.linspace(low, high, max(SPREADS, math.ceil((high - low) / LONGEST_STEP)))
     exponents = logs * df / 2 - np.exp(logs) / 2
     weights = np.exp(exponents - exponents.max())
     return np.exp(logs / 2) / np.sqrt(df), weights / weights.sum()
@@ -112,4 +114,4 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
         else:
             low, at_low = middle, value
             at_high, side = (at_high / 2 if side == -1 else at_high), -1
-    return middle
+    return float(middle)
