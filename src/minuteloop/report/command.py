@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from minuteloop.report.plots.style import write_figure
 from minuteloop.report.report import VIEWS, read_report, sections_of
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
@@ -64,6 +65,4 @@ def _write_figures(sections: list[Section], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         if section.figure:
-            figure = section.figure()
-            for suffix in ("svg", "png"):
-                figure.savefig(folder / f"{section.name}.{suffix}")
+            write_figure(section.figure(), folder, section.name)

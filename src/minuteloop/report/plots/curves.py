@@ -1,0 +1,85 @@
+"""Curves as a figure: accuracy and loss against training seconds and against steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from minuteloop.records.plots.figure import Canvas
+from minuteloop.report.curves import COLUMNS, Curve
+from minuteloop.report.plots.style import COLOURS, LABEL, SMALL, WIDTH, caption, plain_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEFT, GAP, HEIGHT = 0.55, 0.6, 2.0  # inches: left of panels, between them, of a panel
+FOOT, HEAD, LINE = 0.5, 0.3, 0.17  # inches: below and above a panel; a line of the legend
+STYLES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # after each round of colours
+PER_LINE = 3  # arms in a line of the legend
+MAX_BANDS = 6  # arms of a panel with bands; more would hide each other
+
+
+def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure:
+    """Draw two panels, by seconds and by steps, for each column of each (words, curves of a group)."""
+    labels = list(dict.fromkeys(curve.arm.label for _, own in groups for curve in own))
+    rows = [(words, column, own) for words, own in groups for column in _columns(own)]
+    legend = LINE * -(-len(labels) // PER_LINE) + 0.1
+    height = legend + len(rows) * (HEAD + HEIGHT + FOOT)
+    subtitle = "lines: mean over seeds"
+    if len(labels) <= MAX_BANDS:
+        subtitle += "; bands: smallest to largest seed"
+    arms = [arm for arm in {id(curve.arm): curve.arm for _, own in groups for curve in own}.values()]
+    canvas = Canvas(WIDTH, height, title, subtitle, caption(arms))
+    width = (WIDTH - 2 * LEFT - GAP + 0.3) / 2
+    bottom = height - legend
+    for words, column, own in rows:
+        bottom -= HEAD + HEIGHT + FOOT
+        for index, axis in enumerate(("seconds", "steps")):
+            axes = canvas.axes(LEFT + index * (width + GAP), bottom + FOOT, width, HEIGHT)
+            for curve in own:
+                if curve.column == column:
+                    _draw_curve(axes, curve, axis, labels)
+            axes.set_xlabel({"seconds": "training seconds", "steps": "steps"}[axis], fontsize=SMALL)
+            axes.set_ylabel(COLUMNS[column], fontsize=SMALL)
+            axes.set_xlim(left=0)
+            plain_axes(axes)
+            axes.grid(axis="y", alpha=0.25, linewidth=0.6)
+        if words:
+            canvas.text(0, bottom + FOOT + HEIGHT + 0.08, words, fontsize=LABEL, weight="bold", va="bottom")
+    _legend(canvas, labels, height)
+    return canvas.figure
+
+
+def _columns(own: list[Curve]) -> list[str]:
+    return [column for column in COLUMNS if any(curve.column == column for curve in own)]
+
+
+def _style(labels: list[str], label: str) -> dict:
+    index = labels.index(label)
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": STYLES[index // len(COLOURS) % len(STYLES)]}
+
+
+def _draw_curve(axes: Axes, curve: Curve, axis: str, labels: list[str]) -> None:
+    x, style = getattr(curve, axis), _style(labels, curve.arm.label)
+    marker = "o" if len(x) <= 12 else ""
+    axes.plot(x, curve.mean, marker=marker, markersize=2.5, linewidth=1.2, label=curve.arm.label, **style)
+    if curve.n > 1 and len(labels) <= MAX_BANDS:
+        axes.fill_between(x, curve.low, curve.high, color=style["color"], alpha=0.18, linewidth=0)
+
+
+def _legend(canvas: Canvas, labels: list[str], height: float) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], linewidth=1.4, **_style(labels, label)) for label in labels]
+    canvas.figure.legend(
+        handles,
+        [label if len(label) <= 34 else f"{label[:31]}..." for label in labels],
+        loc="upper left",
+        bbox_to_anchor=canvas.place(0, height),
+        ncols=PER_LINE,
+        fontsize=SMALL,
+        frameon=False,
+        borderaxespad=0,
+        columnspacing=1.5,
+    )

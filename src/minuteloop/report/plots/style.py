@@ -1,0 +1,65 @@
+"""What all figures of a report share: colours, the caption, and files that are the same for every reader."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from minuteloop.records.machine import differing, machine_words
+from minuteloop.report.arms import Arm
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# safe for colour-blind readers (Okabe & Ito 2008, jfly.uni-koeln.de/color; Wong 2011, Nature Methods 8)
+BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, "#000000")
+GREY, LIGHT = "#666666", "#dddddd"
+LABEL, SMALL = 8, 7  # font sizes in points
+WIDTH = 7.7  # inches of content: 1200 pixels with the margins
+
+
+def caption(arms: Sequence[Arm]) -> list[str]:
+    """Return the parts of a caption: seeds, budgets, hardware, commits and dates of the runs that a figure shows."""
+    records = [run.record for arm in arms for run in arm.runs]
+    counts = sorted({len(arm.runs) for arm in arms})
+    seeds = f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + " seeds an arm"
+    budgets = list(dict.fromkeys(arm.budget for arm in arms))
+    machines = [arm.machine for arm in arms]
+    keys = differing(machines)
+    same = [key for key in machines[0] if key not in keys]
+    hardware = machine_words(machines[0], same if keys else None) + (f" ({' and '.join(keys)} differ)" if keys else "")
+    codes = [record.get("code") or {} for record in records]
+    commits = {code["commit"][:7] + ("+" if code["dirty"] else "") for code in codes if code.get("commit")}
+    dates = sorted({record["date"][:10] for record in records if record.get("date")})
+    parts = [f"{records[0]['config']['data']['name']}, budget {', '.join(budgets)}", seeds, hardware]
+    parts += [f"commit {', '.join(sorted(commits))}"] if commits else []
+    return parts + ([" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else [])
+
+
+def plain_axes(axes: Axes, sides: Sequence[str] = ("left", "bottom")) -> None:
+    """Leave only a light grid and the given sides of the frame."""
+    axes.spines[[side for side in ("left", "right", "top", "bottom") if side not in sides]].set_visible(False)
+    axes.spines[list(sides)].set_color(GREY)
+    axes.grid(axis="x", alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=SMALL, color=GREY, length=2.5)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG whose text stays text, byte for byte the same each time."""
+    import matplotlib
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "minuteloop"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def write_figure(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure to `folder` as NAME.svg and NAME.png."""
+    (folder / f"{name}.svg").write_text(svg(figure), encoding="utf-8")
+    figure.savefig(folder / f"{name}.png")
