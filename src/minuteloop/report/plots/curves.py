@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from minuteloop.records.plots.figure import Canvas
 from minuteloop.report.curves import COLUMNS, Curve
-from minuteloop.report.plots.style import COLOURS, LABEL, SMALL, WIDTH, caption, plain_axes
+from minuteloop.report.plots.style import COLOURS, LABEL, SMALL, WIDTH, caption, plain_axes, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEFT, GAP, HEIGHT = 0.55, 0.6, 2.0  # inches: left of panels, between them, of a panel
-FOOT, HEAD, LINE = 0.5, 0.3, 0.17  # inches: below and above a panel; a line of the legend
+LEFT, GAP, HEIGHT = 0.5, 0.4, 2.0  # inches: left of panels, between them, of a panel
+FOOT, HEAD, LINE = 0.45, 0.25, 0.17  # inches: below and above a panel; a line of the legend
 STYLES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # after each round of colours
 PER_LINE = 3  # arms in a line of the legend
 MAX_BANDS = 6  # arms of a panel with bands; more would hide each other
@@ -31,7 +31,7 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
         subtitle += "; bands: smallest to largest seed"
     arms = [arm for arm in {id(curve.arm): curve.arm for _, own in groups for curve in own}.values()]
     canvas = Canvas(WIDTH, height, title, subtitle, caption(arms))
-    width = (WIDTH - 2 * LEFT - GAP + 0.3) / 2
+    width = (WIDTH - LEFT - GAP - 0.1) / 2
     bottom = height - legend
     for words, column, own in rows:
         bottom -= HEAD + HEIGHT + FOOT
@@ -41,7 +41,8 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
                 if curve.column == column:
                     _draw_curve(axes, curve, axis, labels)
             axes.set_xlabel({"seconds": "training seconds", "steps": "steps"}[axis], fontsize=SMALL)
-            axes.set_ylabel(COLUMNS[column], fontsize=SMALL)
+            if index == 0:
+                axes.set_ylabel(COLUMNS[column], fontsize=SMALL)
             axes.set_xlim(left=0)
             plain_axes(axes)
             axes.grid(axis="y", alpha=0.25, linewidth=0.6)
@@ -74,7 +75,7 @@ def _legend(canvas: Canvas, labels: list[str], height: float) -> None:
     handles = [Line2D([], [], linewidth=1.4, **_style(labels, label)) for label in labels]
     canvas.figure.legend(
         handles,
-        [label if len(label) <= 34 else f"{label[:31]}..." for label in labels],
+        [shorten(label, 34) for label in labels],
         loc="upper left",
         bbox_to_anchor=canvas.place(0, height),
         ncols=PER_LINE,

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from minuteloop.records.plots.figure import Canvas
 from minuteloop.report.ladder import Rung, paper
-from minuteloop.report.plots.style import BLUE, COLOURS, GREY, LABEL, ORANGE, SMALL, WIDTH, caption, plain_axes
+from minuteloop.report.plots.style import BLUE, COLOURS, GREY, LABEL, ORANGE, SMALL, WIDTH, caption, plain_axes, shorten
 from minuteloop.report.statistics import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, HEAD, FOOT = 0.23, 0.3, 0.55  # inches: a rung, the space above and below the rungs of a panel
+ROW, HEAD, FOOT = 0.23, 0.5, 0.5  # inches: a rung, the space above and below the rungs of a panel
 LEFT, BARS, GAP, EFFECTS, COLUMN = 1.75, 2.45, 0.3, 1.95, 0.6  # inches, from left to right
+ALPHA = 0.75  # of bars
 
 
 def plot_ladder(panels: Sequence[tuple[str, list[Rung]]], title: str, against: str, metric: str) -> Figure:
@@ -39,8 +40,9 @@ def _panel(canvas: Canvas, bottom: float, words: str, rungs: list[Rung], against
     bars = canvas.axes(LEFT, bottom + FOOT, BARS, height)
     effects = canvas.axes(LEFT + BARS + GAP, bottom + FOOT, EFFECTS, height)
     if words:
-        canvas.text(0, above, words, fontsize=LABEL, weight="bold", va="bottom")
+        canvas.text(0, above + 0.17, words, fontsize=LABEL, weight="bold", va="bottom")
     _draw_bars(bars, rungs, metric)
+    _name_parts(canvas, above, rungs)
     _draw_effects(effects, rungs, against)
     for axes in (bars, effects):
         axes.set_ylim(len(rungs) - 0.5, -0.5)
@@ -62,14 +64,14 @@ def _draw_bars(axes: Axes, rungs: list[Rung], metric: str) -> None:
     span = max(max(highs) - min(lows), 0.5)
     floor = max(math.floor(min(lows) - 0.3 * span), 0)
     for row, (each, colour) in enumerate(zip(found, _colours(rungs), strict=True)):
-        axes.barh(row, each.mean - floor, left=floor, height=0.72, color=colour, alpha=0.75)
+        axes.barh(row, each.mean - floor, left=floor, height=0.72, color=colour, alpha=ALPHA)
         if each.low is not None:
             half = each.mean - each.low
             axes.errorbar(each.mean, row, xerr=half, color="black", capsize=2, linewidth=1)
         axes.annotate(
             f"{each.mean:.2f}", (highs[row], row), (3, 0), textcoords="offset points", fontsize=SMALL, va="center"
         )
-    axes.set_yticks(range(len(rungs)), [_short(rung.arm.label) for rung in rungs], fontsize=LABEL)
+    axes.set_yticks(range(len(rungs)), [shorten(rung.arm.label) for rung in rungs], fontsize=LABEL)
     axes.set_xlim(floor, max(highs) + 0.22 * span)
     split = {"val/acc": "validation", "test/acc": "test"}.get(metric, metric)
     start = f" (axis starts at {floor})" if floor else ""
@@ -78,12 +80,45 @@ def _draw_bars(axes: Axes, rungs: list[Rung], metric: str) -> None:
     axes.tick_params(axis="y", labelsize=LABEL, length=0)
 
 
-def _colours(rungs: list[Rung]) -> list[str]:
-    """Return a colour for each rung: that of the part of the paper's roadmap which it belongs to."""
+def _parts() -> list[str]:
+    """Return the parts of the paper's roadmap."""
+    return list(dict.fromkeys(step["part"] for step in paper()["steps"].values()))
+
+
+def _part(rung: Rung) -> str | None:
+    """Return the part of the paper's roadmap that a rung's steps belong to."""
     steps = paper()["steps"]
-    parts = list(dict.fromkeys(step["part"] for step in steps.values()))
-    own = [{steps[name]["part"] for name in rung.names if name in steps} for rung in rungs]
-    return [COLOURS[parts.index(next(iter(part)))] if len(part) == 1 else GREY for part in own]
+    parts = {steps[name]["part"] for name in rung.names if rung.paper is not None}
+    return parts.pop() if len(parts) == 1 else None
+
+
+def _colours(rungs: list[Rung]) -> list[str]:
+    """Return the colour of each rung: that of its part."""
+    return [COLOURS[_parts().index(part)] if (part := _part(rung)) else GREY for rung in rungs]
+
+
+def _name_parts(canvas: Canvas, y: float, rungs: list[Rung]) -> None:
+    """Name the parts above the bars, in their colours."""
+    from matplotlib.patches import Patch
+
+    own = {_part(rung) for rung in rungs}
+    found = {part: colour for part, colour in zip(_parts(), COLOURS, strict=False) if part in own}
+    if found:
+        handles = [Patch(color=colour, alpha=ALPHA) for colour in found.values()]
+        canvas.figure.legend(
+            handles,
+            found,
+            loc="lower left",
+            bbox_to_anchor=canvas.place(0, y - 0.02),
+            ncols=len(found),
+            fontsize=SMALL,
+            frameon=False,
+            borderaxespad=0,
+            borderpad=0,
+            handlelength=0.8,
+            handletextpad=0.4,
+            columnspacing=1,
+        )
 
 
 def _draw_effects(axes: Axes, rungs: list[Rung], against: str) -> None:
@@ -107,7 +142,7 @@ def _draw_effects(axes: Axes, rungs: list[Rung], against: str) -> None:
     axes.set_yticks([])
     axes.set_xlabel(f"against {against}, points", fontsize=SMALL)
     handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
+    unique = dict(sorted(zip(labels, handles, strict=True), key=lambda item: item[0]))  # ours first
     if len(unique) > 1:
         axes.legend(
             unique.values(),
@@ -122,7 +157,3 @@ def _draw_effects(axes: Axes, rungs: list[Rung], against: str) -> None:
             columnspacing=0.8,
         )
     plain_axes(axes, ["bottom"])
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 30 else f"{label[:27]}..."

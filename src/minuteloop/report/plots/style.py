@@ -42,11 +42,17 @@ def caption(arms: Sequence[Arm]) -> list[str]:
 
 def plain_axes(axes: Axes, sides: Sequence[str] = ("left", "bottom")) -> None:
     """Leave only a light grid and the given sides of the frame."""
-    axes.spines[[side for side in ("left", "right", "top", "bottom") if side not in sides]].set_visible(False)
-    axes.spines[list(sides)].set_color(GREY)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in sides)
+        spine.set_color(GREY)
     axes.grid(axis="x", alpha=0.25, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=SMALL, color=GREY, length=2.5)
+
+
+def shorten(label: str, most: int = 30) -> str:
+    """Return a label of at most `most` characters."""
+    return label if len(label) <= most else f"{label[: most - 3]}..."
 
 
 def svg(figure: Figure) -> str:
