@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from minuteloop.records.summary import strength_words
 from minuteloop.report.arms import Arm, Group
 from minuteloop.report.section import Section, Table
-from minuteloop.report.statistics import Effect, against_baseline, all_pairs, verdict, winners_inflation
+from minuteloop.report.statistics.effects import Effect, against_baseline, all_pairs
+from minuteloop.report.statistics.seeds import winners_inflation
+from minuteloop.report.statistics.verdicts import verdict
 
 if TYPE_CHECKING:
     from minuteloop.report.report import Report

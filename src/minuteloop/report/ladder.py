@@ -14,7 +14,8 @@ import yaml
 from minuteloop.report.arms import Arm, Group
 from minuteloop.report.compare import effect_text, effects_of, warnings
 from minuteloop.report.section import Section, Table
-from minuteloop.report.statistics import Effect, interval, neighbours, outcome, verdict
+from minuteloop.report.statistics.effects import Effect, interval, neighbours
+from minuteloop.report.statistics.verdicts import outcome, verdict
 from minuteloop.report.table import accuracy
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ def ladder(report: Report) -> Section | None:
     kind, names = report.study.get("kind"), report.study.get("arms", {})
     if kind not in KINDS:
         return None
-    found = [(group, rungs_of(report, group)) for group in report.groups]
-    ladders = [(group, rungs) for group, rungs in found if len(rungs) > 1]
+    groups = sorted(report.groups, key=lambda group: group.train_seconds)
+    ladders = [(group, rungs) for group in groups if len(rungs := rungs_of(report, group)) > 1]
     if not ladders:
         return None
     title, against = KINDS[kind]
@@ -166,7 +167,8 @@ def _like_the_paper(rungs: list[Rung]) -> list[str]:
         return []
     other = [rung.arm.label for rung in resolved if (rung.paper > 0) != (rung.effect.difference > 0)]
     but = f"; the other way: {', '.join(other)}" if other else ""
-    return [f"Of {len(resolved)} resolved rungs {len(resolved) - len(other)} go the way they go in the paper{but}"]
+    agree = len(resolved) - len(other)
+    return [f"Resolved rungs that go the way they go in the paper: {agree} of {len(resolved)}{but}"]
 
 
 def _costs(rungs: list[Rung], kind: str) -> list[str]:

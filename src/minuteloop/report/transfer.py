@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +10,9 @@ from minuteloop.records.machine import differing, machine_words
 from minuteloop.report.arms import Group
 from minuteloop.report.compare import effect_text, effects_of
 from minuteloop.report.section import Section, Table
-from minuteloop.report.statistics import (
-    Agreement,
-    Effect,
-    RankTransfer,
-    carries_over,
-    rank_transfer,
-    transfer_sentence,
-)
+from minuteloop.report.statistics.effects import Effect
+from minuteloop.report.statistics.rank_transfer import Agreement, RankTransfer, rank_transfer
+from minuteloop.report.statistics.verdicts import carries_over, transfer_sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,7 +77,7 @@ def shared_arms(report: Report) -> list[SharedArms]:
     keys = differing([group.machine for group in report.groups])
     machines = []
     for groups in by_machine.values():
-        groups = sorted(groups, key=_train_seconds)
+        groups = sorted(groups, key=lambda group: group.train_seconds)
         labels = [arm.label for arm in groups[0].arms if all(_has(group, arm.label) for group in groups)]
         if len(groups) < 2 or len(labels) < FEWEST_ARMS:
             continue
@@ -99,10 +93,6 @@ def shared_arms(report: Report) -> list[SharedArms]:
 
 def _has(group: Group, label: str) -> bool:
     return any(arm.label == label for arm in group.arms)
-
-
-def _train_seconds(group: Group) -> float:
-    return statistics.mean(seconds for arm in group.arms for seconds in arm.values("seconds", "train"))
 
 
 def _percents(group: Group) -> dict[str, list[float]]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEFT, GAP, HEIGHT = 0.5, 0.4, 2.0  # inches: left of panels, between them, of a panel
-FOOT, HEAD, LINE = 0.45, 0.25, 0.17  # inches: below and above a panel; a line of the legend
+FOOT, HEAD, LINE = 0.45, 0.1, 0.17  # inches: below and above a panel; a line of the legend
+WORDS = 0.2  # inches: more above a panel that has a name
 STYLES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # after each round of colours
 PER_LINE = 3  # arms in a line of the legend
 MAX_BANDS = 6  # arms of a panel with bands; more would hide each other
@@ -25,7 +26,7 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
     labels = list(dict.fromkeys(curve.arm.label for _, own in groups for curve in own))
     rows = [(words, column, own) for words, own in groups for column in _columns(own)]
     legend = LINE * -(-len(labels) // PER_LINE) + 0.1
-    height = legend + len(rows) * (HEAD + HEIGHT + FOOT)
+    height = legend + sum(_above(words) + HEIGHT + FOOT for words, _, _ in rows)
     subtitle = "lines: mean over seeds"
     if len(labels) <= MAX_BANDS:
         subtitle += "; bands: smallest to largest seed"
@@ -34,7 +35,7 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
     width = (WIDTH - LEFT - GAP - 0.1) / 2
     bottom = height - legend
     for words, column, own in rows:
-        bottom -= HEAD + HEIGHT + FOOT
+        bottom -= _above(words) + HEIGHT + FOOT
         for index, axis in enumerate(("seconds", "steps")):
             axes = canvas.axes(LEFT + index * (width + GAP), bottom + FOOT, width, HEIGHT)
             for curve in own:
@@ -43,6 +44,7 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
             axes.set_xlabel({"seconds": "training seconds", "steps": "steps"}[axis], fontsize=SMALL)
             if index == 0:
                 axes.set_ylabel(COLUMNS[column], fontsize=SMALL)
+                axes.yaxis.set_label_coords(-0.11, 0.5)
             axes.set_xlim(left=0)
             plain_axes(axes)
             axes.grid(axis="y", alpha=0.25, linewidth=0.6)
@@ -50,6 +52,10 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
             canvas.text(0, bottom + FOOT + HEIGHT + 0.08, words, fontsize=LABEL, weight="bold", va="bottom")
     _legend(canvas, labels, height)
     return canvas.figure
+
+
+def _above(words: str) -> float:
+    return HEAD + (WORDS if words else 0)
 
 
 def _columns(own: list[Curve]) -> list[str]:

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING
 from minuteloop.records.plots.figure import Canvas
 from minuteloop.report.ladder import Rung, paper
 from minuteloop.report.plots.style import BLUE, COLOURS, GREY, LABEL, ORANGE, SMALL, WIDTH, caption, plain_axes, shorten
-from minuteloop.report.statistics import interval
+from minuteloop.report.statistics.effects import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, HEAD, FOOT = 0.23, 0.5, 0.5  # inches: a rung, the space above and below the rungs of a panel
+ROW, HEAD, FOOT = 0.23, 0.3, 0.5  # inches: a rung, the space above and below the rungs of a panel
+WORDS = 0.25  # inches: more above a panel that has a name
 LEFT, BARS, GAP, EFFECTS, COLUMN = 1.75, 2.45, 0.3, 1.95, 0.6  # inches, from left to right
 ALPHA = 0.75  # of bars
 
 
 def plot_ladder(panels: Sequence[tuple[str, list[Rung]]], title: str, against: str, metric: str) -> Figure:
     """Draw a panel for each (words, rungs), one below the other, the first rung on top."""
-    heights = [HEAD + ROW * len(rungs) + FOOT for _, rungs in panels]
+    heights = [HEAD + (WORDS if words else 0) + ROW * len(rungs) + FOOT for words, rungs in panels]
     arms = [rung.arm for _, rungs in panels for rung in rungs]
     has_paper = any(rung.paper is not None for _, rungs in panels for rung in rungs)
     subtitle = "bars: mean accuracy, with its 95 % interval; right: effects with simultaneous 95 % intervals"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from minuteloop.records.plots.figure import Canvas
 from minuteloop.report.plots.style import COLOURS, GREY, LABEL, SMALL, WIDTH, caption, plain_axes, shorten
-from minuteloop.report.statistics import carries_over
+from minuteloop.report.statistics.verdicts import carries_over
 from minuteloop.report.transfer import SharedArms
 
 if TYPE_CHECKING:
