@@ -65,13 +65,9 @@ def test_sentences_say_what_to_believe(tmp_path):
     found = section(write(tmp_path))
     assert found.sentences[0].startswith("15s to 60s, all 4 arms: Kendall's tau 0.00 [")
     assert "; two halves of the seeds agree to 1.00 at 15s and 0." in found.sentences[0]
-    assert (
-        "15s to 60s: arch=flip is best at 15s, arch=good at 60s; trusting 15s costs 5.00 [4.90, 5.10] points at 60s."
-        in [
-            line.replace("[4.88, 5.12]", "[4.90, 5.10]").replace("[4.87, 5.13]", "[4.90, 5.10]")
-            for line in found.sentences
-        ]
-    )
+    (regret,) = (line for line in found.sentences if line.startswith("15s to 60s: "))
+    assert regret.startswith("15s to 60s: arch=flip is best at 15s, arch=good at 60s; trusting 15s costs 5.00 [4.")
+    assert regret.endswith("] points at 60s.")
     (line,) = (line for line in found.sentences if line.startswith("arch=flip does not"))
     assert line.startswith("arch=flip does not carry over: better by 3.00 [") and "; worse by 1.00 [" in line
     assert line.endswith(" points at 240s.")

@@ -32,8 +32,8 @@ def test_caption_names_what_differs():
     other = arm(1, host={"cpu": "Xeon"}, code={"commit": "fedcba9876", "dirty": True}, budget="15s")
     assert caption([arm(1), other]) == [
         "cifar10, budget 60s, 15s",
-        "n = 1 seeds an arm",
-        "cpu, 2 threads, fp32, torch 2.14.1, timm 1.0.31 (hardware differ)",
+        "n = 1 seed an arm",
+        "cpu, 2 threads, fp32, torch 2.14.1, timm 1.0.31; arms differ in hardware",
         "commit 0123456, fedcba9+",
         "2026-11-28",
     ]

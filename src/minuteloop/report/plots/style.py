@@ -25,19 +25,25 @@ WIDTH = 7.7  # inches of content: 1200 pixels with the margins
 def caption(arms: Sequence[Arm]) -> list[str]:
     """Return the parts of a caption: seeds, budgets, hardware, commits and dates of the runs that a figure shows."""
     records = [run.record for arm in arms for run in arm.runs]
-    counts = sorted({len(arm.runs) for arm in arms})
-    seeds = f"n = {counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "") + " seeds an arm"
-    budgets = list(dict.fromkeys(arm.budget for arm in arms))
+    counts = sorted(len(arm.runs) for arm in arms)
     machines = [arm.machine for arm in arms]
-    keys = differing(machines)
-    same = [key for key in machines[0] if key not in keys]
-    hardware = machine_words(machines[0], same if keys else None) + (f" ({' and '.join(keys)} differ)" if keys else "")
-    codes = [record.get("code") or {} for record in records]
-    commits = {code["commit"][:7] + ("+" if code["dirty"] else "") for code in codes if code.get("commit")}
-    dates = sorted({record["date"][:10] for record in records if record.get("date")})
-    parts = [f"{records[0]['config']['data']['name']}, budget {', '.join(budgets)}", seeds, hardware]
-    parts += [f"commit {', '.join(sorted(commits))}"] if commits else []
-    return parts + ([" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else [])
+    differ = differing(machines)
+    hardware = machine_words(machines[0], [key for key in machines[0] if key not in differ])
+    codes = [record["code"] for record in records if record["code"]["commit"]]
+    commits = sorted({code["commit"][:7] + ("+" if code["dirty"] else "") for code in codes})
+    dates = sorted(record["date"][:10] for record in records)
+    return [
+        f"{records[0]['config']['data']['name']}, budget {', '.join(dict.fromkeys(arm.budget for arm in arms))}",
+        f"n = {_span(counts)} seed{'' if counts[-1] == 1 else 's'} an arm",
+        hardware + (f"; arms differ in {' and '.join(differ)}" if differ else ""),
+        f"commit {', '.join(commits) or 'unknown'}",
+        _span(dates),
+    ]
+
+
+def _span(values: list) -> str:
+    """Return '3', or '3 to 5', of sorted values."""
+    return " to ".join(str(value) for value in dict.fromkeys((values[0], values[-1])))
 
 
 def plain_axes(axes: Axes, sides: Sequence[str] = ("left", "bottom")) -> None:
