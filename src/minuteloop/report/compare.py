@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from minuteloop.records.summary import strength_words
-from minuteloop.report.arms import Arm, Group
+from minuteloop.report.arms import Arm, Group, pooled_std
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect, against_baseline, all_pairs
 from minuteloop.report.statistics.seeds import winners_inflation
@@ -92,7 +92,7 @@ def _method(effects: Iterable[Effect]) -> list[str]:
 def _winner(group: Group, baseline: Arm) -> list[str]:
     """Return by how much the best arm probably looks better than it is, because it was chosen."""
     best = max(group.arms, key=lambda arm: arm.mean)
-    spread = _pooled_std(group.arms)
+    spread = pooled_std(group.arms)
     if len(group.arms) < 3 or best is baseline or spread is None:
         return []
     n = min(len(arm.runs) for arm in group.arms)
@@ -101,14 +101,6 @@ def _winner(group: Group, baseline: Arm) -> list[str]:
         f"{best.label} is the best of {len(group.arms)}: of equal arms the best would look {excess:.2f} points better "
         "than it is; --confirm trains it and the baseline again with fresh seeds"
     ]
-
-
-def _pooled_std(arms: list[Arm]) -> float | None:
-    """Return the std of runs within their arms, in points; None without two runs of an arm."""
-    several = [arm.percents for arm in arms if len(arm.runs) > 1]
-    degrees = sum(len(values) - 1 for values in several)
-    squares = sum((len(values) - 1) * statistics.variance(values) for values in several)
-    return (squares / degrees) ** 0.5 if degrees else None
 
 
 def warnings(group: Group) -> list[str]:
