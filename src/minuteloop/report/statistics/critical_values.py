@@ -21,6 +21,7 @@ OUTSIDE = 1e-8  # probability left out on each side of a spread's distribution
 MAX_CORRELATION = 0.99  # of two t statistics; above, the grid of NORMALS is too coarse (a lower one is conservative)
 
 
+@lru_cache(maxsize=1024)
 def spread_grid(df: float) -> tuple[np.ndarray, np.ndarray]:
     """Return abscissae and weights of an estimated std of `df` degrees of freedom, divided by the true std.
 
