@@ -100,9 +100,27 @@ def test_only_arms_of_all_budgets_count_and_fewer_than_three_have_no_ranking(tmp
     assert section(write(tmp_path / "two", both)) is None
 
 
+def test_one_seed_an_arm_has_no_intervals(tmp_path):
+    for arm, budgets in MEANS.items():
+        for budget, mean in budgets.items():
+            content = record([f"arch={arm}"], 0, mean / 100, budget, seconds={"train": float(budget[:-1])})
+            write_run(tmp_path / f"{arm}-{budget}", content)
+    found = section(tmp_path)
+    assert found.sentences[0] == "15s to 60s, all 4 arms: Kendall's tau 0.00."
+    assert found.sentences[2].endswith("; trusting 15s costs 5.00 points at 60s.")
+    assert {arm["transfer"] for arm in found.data["transfers"][0]["arms"]} == {"unresolved"}
+    assert len(found.figure().axes) == 2
+
+
+def test_equal_arms_have_no_ranking(tmp_path):
+    found = section(write(tmp_path, {arm: {"15s": 50.0, "60s": place + 60.0} for place, arm in enumerate(MEANS)}))
+    assert found.sentences[0] == "15s to 60s: no ranking, all arms are equal at a budget."
+    assert found.data["transfers"][0]["ranks"]["all"] is None
+
+
 def test_data_are_json_and_the_same_each_time(tmp_path):
     write(tmp_path)
-    first, second = (json.dumps(section(tmp_path).data) for _ in range(2))
+    first, second = (json.dumps(section(tmp_path).data, allow_nan=False) for _ in range(2))
     assert first == second
 
 

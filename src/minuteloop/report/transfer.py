@@ -11,15 +11,13 @@ from minuteloop.report.arms import Group
 from minuteloop.report.compare import effect_text, effects_of
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect
-from minuteloop.report.statistics.rank_transfer import Agreement, RankTransfer, rank_transfer
+from minuteloop.report.statistics.rank_transfer import FEWEST_ARMS, Agreement, RankTransfer, rank_transfer
 from minuteloop.report.statistics.verdicts import carries_over, transfer_sentence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from minuteloop.report.report import Report
-
-FEWEST_ARMS = 3  # at all budgets of a machine: fewer have no ranking
 
 
 @dataclass(frozen=True)
@@ -103,17 +101,24 @@ def _rank_lines(shared: SharedArms, longer: int, ranks: RankTransfer) -> list[st
     """Return how well the ranks agree, the pairs that change order, and the regret."""
     short, long = shared.budgets[0], shared.budgets[longer]
     pair = f"{short} to {long}"
-    lines = [f"{pair}, all {len(ranks.all.arms)} arms: {_agreement(ranks.all, short, long)}"]
+    if ranks.all is None:
+        lines = [f"{pair}: no ranking, all arms are equal at a budget"]
+    else:
+        lines = [f"{pair}, all {len(ranks.all.arms)} arms: {_agreement(ranks.all, short, long)}"]
     if ranks.top is not None:
         lines.append(f"{pair}, the {len(ranks.top.arms)} best at {long}: {_agreement(ranks.top, short, long)}")
     flips = ", ".join(f"{a} and {b}" for a, b in ranks.flips)
     lines.append(f"{pair}, pairs whose order is resolved at both and opposite: {flips or 'none'}")
     if ranks.winner_short == ranks.winner_long:
-        regret = f"{ranks.winner_short} is best at both"
+        best = f"{ranks.winner_short} is best at both"
     else:
-        regret = f"{ranks.winner_short} is best at {short}, {ranks.winner_long} at {long}"
-    regret += f"; trusting {short} costs {ranks.regret:.2f} [{ranks.regret_low:.2f}, {ranks.regret_high:.2f}] points"
-    return [*lines, f"{pair}: {regret} at {long}"]
+        best = f"{ranks.winner_short} is best at {short}, {ranks.winner_long} at {long}"
+    regret = f"{ranks.regret:.2f}{_bounds(ranks.regret_low, ranks.regret_high)}"
+    return [*lines, f"{pair}: {best}; trusting {short} costs {regret} points at {long}"]
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    return "" if low is None else f" [{low:.2f}, {high:.2f}]"
 
 
 def _arm_lines(shared: SharedArms, resolve: float) -> list[str]:
@@ -124,7 +129,7 @@ def _arm_lines(shared: SharedArms, resolve: float) -> list[str]:
 
 
 def _agreement(found: Agreement, short: str, long: str) -> str:
-    text = f"Kendall's tau {found.tau:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    text = f"Kendall's tau {found.tau:.2f}{_bounds(found.low, found.high)}"
     ceilings = {short: found.ceiling_short, long: found.ceiling_long}
     parts = [f"{value:.2f} at {budget}" for budget, value in ceilings.items() if value is not None]
     return f"{text}; two halves of the seeds agree to {' and '.join(parts)}" if parts else text
