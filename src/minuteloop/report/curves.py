@@ -55,7 +55,9 @@ def curves(report: Report) -> Section | None:
     found = [(group, own) for group, own in found if own]
     if not found:
         return None
-    sentences = ["Lines are means over seeds, bands reach from the smallest to the largest seed."]
+    sentences = [
+        "Curves are means over seeds at equal fractions of their runs; ranges go from the smallest to the largest seed."
+    ]
 
     have = [(run.folder / FILE).exists() for arm in report.arms for run in arm.runs]
     if not all(have):

@@ -27,9 +27,9 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
     rows = [(words, column, own) for words, own in groups for column in _columns(own)]
     legend = LINE * -(-len(labels) // PER_LINE) + 0.1
     height = legend + sum(_above(words) + HEIGHT + FOOT for words, _, _ in rows)
-    subtitle = "lines: mean over seeds"
-    if len(labels) <= MAX_BANDS:
-        subtitle += "; bands: smallest to largest seed"
+    has_bands = len(labels) <= MAX_BANDS
+    bands = "smallest to largest seed" if has_bands else f"left out, more than {MAX_BANDS} arms"
+    subtitle = f"lines: mean over seeds; bands: {bands}"
     arms = [arm for arm in {id(curve.arm): curve.arm for _, own in groups for curve in own}.values()]
     canvas = Canvas(WIDTH, height, title, subtitle, caption(arms))
     width = (WIDTH - LEFT - GAP - 0.1) / 2
@@ -46,6 +46,7 @@ def plot_curves(groups: Sequence[tuple[str, list[Curve]]], title: str) -> Figure
                 axes.set_ylabel(COLUMNS[column], fontsize=SMALL)
                 axes.yaxis.set_label_coords(-0.11, 0.5)
             axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter("{x:,g}")
             plain_axes(axes)
             axes.grid(axis="y", alpha=0.25, linewidth=0.6)
         if words:
