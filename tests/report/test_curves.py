@@ -68,6 +68,9 @@ def test_runs_without_metrics_are_left_out_and_counted(tmp_path):
     write(tmp_path, [metrics([0.2, 0.5], [2, 1]), None])
     found = curves(read_report([tmp_path]))
     assert found.data["curves"][0]["n"] == 1 and "1 of 2 runs have no metrics.csv: left out." in found.sentences
+    assert any(
+        "n = 1 seed an arm" in text.get_text().replace("\N{NO-BREAK SPACE}", " ") for text in found.figure().texts
+    )
 
 
 def test_runs_without_curves_have_no_section(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of a run, at which the table shows the accu
 
 @dataclass(frozen=True)
 class Curve:
-    """A column of metrics.csv over the seeds of an arm: float [points] each.
+    """A column of metrics.csv over the seeds of an arm that have it: float [points] each.
 
     Seeds are averaged at equal fractions of their steps; `steps` and `seconds` are the means over seeds there.
     """
@@ -37,7 +38,11 @@ class Curve:
     mean: np.ndarray
     low: np.ndarray  # the smallest of the seeds
     high: np.ndarray  # the largest
-    n: int
+
+    @property
+    def n(self) -> int:
+        """How many seeds have the column."""
+        return len(self.arm.runs)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ def average(arm: Arm, column: str) -> Curve | None:
     values = np.array([np.interp(grid, points.fractions, points.values) for _, points in found])
     seconds = np.array([np.interp(grid, points.fractions, points.seconds) for _, points in found])
     steps = grid * statistics.mean(run.record["steps"] for run, _ in found)
-    return Curve(arm, column, steps, seconds.mean(0), values.mean(0), values.min(0), values.max(0), len(found))
+    arm = dataclasses.replace(arm, runs=[run for run, _ in found])
+    return Curve(arm, column, steps, seconds.mean(0), values.mean(0), values.min(0), values.max(0))
 
 
 def _curves_of(group: Group) -> list[Curve]:
