@@ -8,6 +8,7 @@ from pathlib import Path
 
 from minuteloop.report.arms import accuracy_metric, groups_of
 from minuteloop.report.plan import plan
+from minuteloop.report.plots.style import write_figure
 from minuteloop.report.report import VIEWS, Report, read_report, sections_of
 from minuteloop.report.runs import STUDY, copy_without_folder, load_runs
 from minuteloop.report.section import Section
@@ -94,6 +95,4 @@ def _write_figures(sections: list[Section], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         if section.figure:
-            figure = section.figure()
-            for suffix in ("svg", "png"):
-                figure.savefig(folder / f"{section.name}.{suffix}")
+            write_figure(section.figure(), folder, section.name)

@@ -160,7 +160,7 @@ def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Int
 
     config, clock = record.config, Clock(plan.seconds_asked, stopwatch)
     module, resumed = parts.classifier(plan), record.checkpoint.exists()
-    run_loggers = loggers.start_loggers(config, record, resumed)
+    run_loggers = loggers.start_loggers(config, record, clock.now, resumed)
     stopwatch.lap("log")
     try:
         _fit_and_evaluate(record, parts, module, clock, interrupt, run_loggers)

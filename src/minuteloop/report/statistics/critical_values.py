@@ -80,7 +80,22 @@ class AllPairs:
         return _probability(1 - self.arms * (weights @ inside @ NORMAL_WEIGHTS))
 
 
-Family = ManyToOne | AllPairs
+@dataclass(frozen=True)
+class Neighbours:
+    """Comparisons of each of `arms` arms with the one before it, by Bonferroni's bound, which any correlation keeps."""
+
+    arms: int
+
+    @property
+    def comparisons(self) -> int:
+        return self.arms - 1
+
+    def tail(self, t: float, df: float) -> float:
+        """Return an upper bound of P(max |T_i| > t)."""
+        return _probability(2 * self.comparisons * special.stdtr(df, -t))
+
+
+Family = ManyToOne | AllPairs | Neighbours
 
 
 def _probability(value: float) -> float:
