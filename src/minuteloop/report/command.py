@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
+from minuteloop.report.page.render import write_page
 from minuteloop.report.report import VIEWS, read_report, sections_of
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
@@ -20,6 +22,9 @@ def run(arguments: list[str], program: str, description: str) -> str:
         raise ConfigError(f"{options.view}: these runs cannot answer it ({VIEWS[options.view][0]})")
     if options.figures:
         _write_figures(sections, options.figures)
+    if options.html:
+        write_page(report, sections, options.html)
+        print(f"page: {options.html.resolve()}", file=sys.stderr)
     if options.json:
         return json.dumps({section.name: section.data for section in sections}, indent=2)
     question = [f"# {report.study['question']}"] if report.study.get("question") else []
@@ -51,6 +56,7 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
         "--resolve", type=float, default=0.2, metavar="POINTS", help="difference that matters (default: 0.2)"
     )
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write each figure there as SVG and PNG")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one HTML page that needs no network")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     view = arguments[0] if arguments and arguments[0] in VIEWS else None
     options = parser.parse_intermixed_args(arguments[1:] if view else arguments)
