@@ -73,36 +73,81 @@ def accuracy_metric(runs: list[Run], asked: str | None = None) -> str:
     raise ConfigError("the runs have neither val/acc nor test/acc in common; choose some with --where data.holdout=...")
 
 
-def groups_of(runs: list[Run], metric: str, names: dict[str, list[str]] | None = None) -> list[Group]:
-    """Return runs as groups of arms, in the order of the arms' first runs.
+def groups_of(
+    runs: list[Run], metric: str, names: dict[str, list[str]] | None = None, by: list[str] | None = None
+) -> list[Group]:
+    """Return runs as groups of arms, in the order of the arms' first runs; of equal configs and seeds the newest.
 
-    `names` are the arms of a study, {name: overrides}, whose names become the labels.
+    `names` are the arms of a study, {name: overrides}: the labels, and the order. With `by`, keys of the config, runs
+    that are equal in them are one arm, whatever else they differ in. Raises ConfigError for an unknown key.
     """
-    labels = _labels(runs, names or {})
-    arms: dict[tuple[str, str, str], list[Run]] = {}
-    for run, label in zip(runs, labels, strict=True):
-        arms.setdefault((machine_words(machine_of(run.record)), run.budget, label), []).append(run)
-    order = list(names or {})
-    keys = sorted(arms, key=lambda key: order.index(key[2]) if key[2] in order else len(order))
+    runs = _newest(runs)
+    if by:
+        arms = list(_by_keys(runs, by).items())
+    else:
+        order = list(names or {})
+        by_config: dict[str, list[Run]] = {}
+        for run in runs:
+            by_config.setdefault(_config_text(run), []).append(run)
+        labels = _labels([members[0] for members in by_config.values()], names or {})
+        arms = sorted(
+            zip(labels, by_config.values(), strict=True),
+            key=lambda arm: order.index(arm[0]) if arm[0] in order else len(order),
+        )
+    return _groups(arms, metric)
+
+
+def _groups(arms: list[tuple[str, list[Run]]], metric: str) -> list[Group]:
+    """Return arms parted by machine and budget."""
+    runs = [run for _, members in arms for run in members]
     machines = differing([machine_of(run.record) for run in runs])
+    several_budgets = len({run.budget for run in runs}) > 1
     groups: dict[tuple[str, str], Group] = {}
-    budgets = {run.budget for run in runs}
-    for machine_key, budget, label in keys:
-        members = sorted(arms[machine_key, budget, label], key=lambda run: run.seed)
-        machine = machine_of(members[0].record)
-        words = [budget] if len(budgets) > 1 else []
-        words += [machine_words(machine, machines)] if machines else []
-        group = groups.setdefault((machine_key, budget), Group(machine, budget, ", ".join(words), []))
-        group.arms.append(Arm(label, budget, machine, members, metric))
+    for label, members in arms:
+        parts: dict[tuple[str, str], list[Run]] = {}
+        for run in sorted(members, key=lambda run: run.seed):
+            parts.setdefault((machine_words(machine_of(run.record)), run.budget), []).append(run)
+        for (machine_key, budget), parted in parts.items():
+            machine = machine_of(parted[0].record)
+            words = [budget] if several_budgets else []
+            words += [machine_words(machine, machines)] if machines else []
+            group = groups.setdefault((machine_key, budget), Group(machine, budget, ", ".join(words), []))
+            group.arms.append(Arm(label, budget, machine, parted, metric))
     return list(groups.values())
 
 
-def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
-    """Return the label of each run's arm: its name in the study, or its overrides, or its family.
+def _newest(runs: list[Run]) -> list[Run]:
+    """Return runs without those that a newer one of equal config, budget, seed and machine repeats."""
+    newest: dict[tuple, Run] = {}
+    for run in sorted(runs, key=lambda run: run.record["date"]):
+        newest[_config_text(run), run.budget, run.seed, machine_words(machine_of(run.record))] = run
+    kept = {id(run) for run in newest.values()}
+    return [run for run in runs if id(run) in kept]
 
-    Runs of different configs never share a label: the keys that differ are added.
+
+def _config_text(run: Run) -> str:
+    return json.dumps(run.arm_config, sort_keys=True)
+
+
+def _by_keys(runs: list[Run], keys: list[str]) -> dict[str, list[Run]]:
+    """Return runs by the values of config keys, {'size.name=tiny': runs}. Raises ConfigError for an unknown key."""
+    known = {key for run in runs for key in run.asked}
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"--by {key}: no run has this key{did_you_mean(key, known)}")
+    arms: dict[str, list[Run]] = {}
+    for run in runs:
+        label = " ".join(f"{key}={_short(run.asked.get(key))}" for key in keys)
+        arms.setdefault(label, []).append(run)
+    return arms
+
+
+def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
+    """Return a label for each run, of different configs: its arm's name in a study, or its overrides, or its family.
+
+    Where two have the same words, the keys that differ are added.
     """
-    shared = set.intersection(*(set(run.overrides) for run in runs))
+    shared = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
     labels = [_name(run.overrides, names) or _text(run, shared) for run in runs]
     for label in set(labels):
         members = [index for index, other in enumerate(labels) if other == label]

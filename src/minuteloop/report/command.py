@@ -8,20 +8,34 @@ import sys
 from pathlib import Path
 
 from minuteloop.report.page.render import write_page
-from minuteloop.report.report import VIEWS, read_report, sections_of
+from minuteloop.report.report import VIEWS, Report, read_report, sections_of
+from minuteloop.report.runs import STUDY, copy_without_folder
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
+
+USAGE = "{program} [VIEW] RUNS... [options]"
 
 
 def run(arguments: list[str], program: str, description: str) -> str:
     """Return what `report` prints, Markdown or JSON, after writing the files asked for. Raises ConfigError."""
     options = _parse(arguments, program, description)
-    report = read_report(options.runs, options.where, options.metric, options.baseline, options.sort, options.resolve)
+    report = read_report(
+        options.runs,
+        options.where,
+        options.metric,
+        options.by,
+        baseline=options.baseline,
+        sort=options.sort,
+        resolve=options.resolve,
+        pairs=options.pairs,
+    )
     sections = sections_of(report, options.view)
     if not sections:
         raise ConfigError(f"{options.view}: these runs cannot answer it ({VIEWS[options.view][0]})")
     if options.figures:
         _write_figures(sections, options.figures)
+    if options.records:
+        write_records(report, options.records)
     if options.html:
         write_page(report, sections, options.html)
         print(f"page: {options.html.resolve()}", file=sys.stderr)
@@ -37,33 +51,38 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
         prog=program,
         description=f"{description}\n\nviews (default: all that the runs can answer):\n{views}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=f"{program} [VIEW] RUNS... [options]",
+        usage=USAGE.format(program=program),
     )
-    parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs or sweeps, files of records"
-    )
-    parser.add_argument(
-        "--baseline", metavar="ARM", help="the arm to compare with (default: the study's, or the first)"
-    )
-    parser.add_argument(
-        "--metric", help="accuracy to report (default: val/acc, or test/acc where all runs have only that)"
-    )
-    parser.add_argument(
-        "--where", action="append", metavar="KEY=VALUE", help="only runs whose config has it; repeatable"
-    )
-    parser.add_argument("--sort", metavar="COLUMN", help="order the table by a column, largest first")
-    parser.add_argument(
-        "--resolve", type=float, default=0.2, metavar="POINTS", help="difference that matters (default: 0.2)"
-    )
-    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="write each figure there as SVG and PNG")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one HTML page that needs no network")
-    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    add = parser.add_argument
+    add("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs or sweeps, files of records")
+    add("--baseline", metavar="ARM", help="the arm to compare with (default: the study's, or the first)")
+    add("--pairs", action="store_true", help="compare all pairs of arms, not each with the baseline")
+    add("--resolve", type=float, default=0.2, metavar="POINTS", help="difference that matters (default: 0.2)")
+    add("--metric", help="accuracy to report (default: val/acc, or test/acc where runs have only that)")
+    add("--where", action="append", metavar="KEY=VALUE", help="only runs whose config has it; repeatable")
+    add("--by", action="append", metavar="KEY", help="an arm is all runs of equal KEY, such as arch.name; repeatable")
+    add("--sort", metavar="COLUMN", help="order the table by a column, largest first")
+    add("--figures", type=Path, metavar="FOLDER", help="write each figure there as SVG and PNG")
+    add("--html", type=Path, metavar="FILE", help="write one HTML page, which needs no network and no other file")
+    add("--records", type=Path, metavar="FILE", help="write the runs' records to one small file (.jsonl) to share")
+    add("--json", action="store_true", help="print JSON for programs")
     view = arguments[0] if arguments and arguments[0] in VIEWS else None
     options = parser.parse_intermixed_args(arguments[1:] if view else arguments)
     options.view = view
-    if options.resolve <= 0:
+    if options.records and options.records.suffix != ".jsonl":
+        raise ConfigError(f"--records {options.records}: must end in .jsonl")
+    if not options.resolve > 0:
         raise ConfigError(f"--resolve {options.resolve:g}: must be > 0, in points of accuracy")
     return options
+
+
+def write_records(report: Report, file: Path) -> None:
+    """Write the records of a report's runs to a file, one a line, and their study beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(copy_without_folder(run)) for arm in report.arms for run in arm.runs]
+    file.write_text("".join(f"{line}\n" for line in lines))
+    if report.study:
+        (file.parent / STUDY).write_text(json.dumps(report.study, indent=2) + "\n")
 
 
 def _write_figures(sections: list[Section], folder: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from minuteloop.records.summary import strength_words
 from minuteloop.report.arms import Arm, Group
 from minuteloop.report.section import Section, Table
-from minuteloop.report.statistics import Effect, against_baseline, verdict, winners_inflation
+from minuteloop.report.statistics import Effect, against_baseline, all_pairs, verdict, winners_inflation
 
 if TYPE_CHECKING:
     from minuteloop.report.report import Report
@@ -17,26 +18,38 @@ FAR_STEPS = 1.03  # arms whose steps differ by more than this factor were not tr
 
 
 def compare(report: Report) -> Section | None:
-    """Return a row for each arm but the baseline, or None where no group has two arms."""
+    """Return a row for each arm but the baseline, or for all pairs; None where no group has two arms."""
     groups = [group for group in report.groups if len(group.arms) > 1]
     if not groups:
         return None
-    rows, values, found, sentences = [], [], [], []
+    rows, values, found, sentences, unfair = [], [], [], [], []
+    several = any(group.words for group in groups)
     for group in groups:
-        baseline = report.baseline_of(group)
-        effects = effects_of(group, baseline)
         of = f" ({group.words})" if group.words else ""
-        sentences.append(f"Baseline{of}: {baseline.label}, {baseline.mean:.2f} %, n = {len(baseline.runs)}.")
-        for label, effect in effects.items():
+        baseline = report.baseline_of(group)
+        effects = (
+            _pairs(group)
+            if report.pairs
+            else {(arm, baseline.label): e for arm, e in effects_of(group, baseline).items()}
+        )
+        for (arm, other), effect in effects.items():
             says = verdict(effect, report.resolve)
-            rows.append([label, *([group.words] if of else []), effect_text(effect), _p(effect), says])
-            values.append([None, *([None] if of else []), effect.difference, effect.p, None])
-            found.append(_data(label, group, baseline, effect, says))
-        sentences += [f"{line}{of}." for line in (*_method(effects), *_winner(group, baseline), *warnings(group))]
-    with_words = len(rows[0]) == 5
-    columns = ["arm", *(["of"] if with_words else []), "difference, points [95 %]", "p", "verdict"]
-    data = {"effects": found, "resolve": report.resolve, "warnings": [line for g in groups for line in warnings(g)]}
-    return Section("compare", "Against the baseline", sentences, data, Table(columns, rows, values))
+            label = f"{arm} - {other}" if report.pairs else arm
+            rows.append([label, *([group.words] if several else []), effect_text(effect), _p(effect), says])
+            values.append([None, *([None] if several else []), effect.difference, effect.p, None])
+            found.append(_data(arm, other, group, effect, says))
+        if not report.pairs:
+            sentences.append(f"Baseline{of}: {baseline.label}, {baseline.mean:.2f} %, n = {len(baseline.runs)}.")
+        unfair += [f"{line}{of}." for line in warnings(group)]
+        sentences += [f"{line}{of}." for line in (*_method(effects.values()), *_winner(group, baseline))]
+    columns = ["arm", *(["of"] if several else []), "difference, points [95 %]", "p", "verdict"]
+    data = {"effects": found, "resolve": report.resolve, "warnings": unfair}
+    title = "All pairs" if report.pairs else "Against the baseline"
+    return Section("compare", title, [*sentences, *unfair], data, Table(columns, rows, values))
+
+
+def _pairs(group: Group) -> dict[tuple[str, str], Effect]:
+    return all_pairs({arm.label: arm.percents for arm in group.arms})
 
 
 def effects_of(group: Group, baseline: Arm) -> dict[str, Effect]:
@@ -55,10 +68,10 @@ def _p(effect: Effect) -> str:
     return "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "< 0.001"
 
 
-def _data(label: str, group: Group, baseline: Arm, effect: Effect, says: str) -> dict[str, Any]:
+def _data(label: str, other: str, group: Group, effect: Effect, says: str) -> dict[str, Any]:
     return {
         "arm": label,
-        "baseline": baseline.label,
+        "baseline": other,
         "budget": group.budget,
         "machine": group.machine,
         "difference": effect.difference,
@@ -70,8 +83,8 @@ def _data(label: str, group: Group, baseline: Arm, effect: Effect, says: str) ->
     }
 
 
-def _method(effects: dict[str, Effect]) -> list[str]:
-    return [f"Method: {method}" for method in dict.fromkeys(effect.method for effect in effects.values())]
+def _method(effects: Iterable[Effect]) -> list[str]:
+    return [f"Method: {method}" for method in dict.fromkeys(effect.method for effect in effects)]
 
 
 def _winner(group: Group, baseline: Arm) -> list[str]:

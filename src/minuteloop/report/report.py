@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from minuteloop.report.arms import Arm, Group, accuracy_metric, groups_of
 from minuteloop.report.compare import compare
@@ -18,7 +19,7 @@ class Report:
     """What views read: arms in groups of one machine and one budget, the baseline's label, notes on what is left out.
 
     `study` is the study that the runs belong to, {} without one. `sort` is a column of the table; `resolve` the
-    difference that matters, in points.
+    difference that matters, in points; with `pairs` all pairs of arms are compared, not each with the baseline.
     """
 
     groups: list[Group]
@@ -28,6 +29,7 @@ class Report:
     baseline: str | None = None
     sort: str | None = None
     resolve: float = 0.2
+    pairs: bool = False
 
     @property
     def arms(self) -> list[Arm]:
@@ -45,19 +47,21 @@ def read_report(
     paths: list[Path],
     conditions: list[str] | None = None,
     metric: str | None = None,
-    baseline: str | None = None,
-    sort: str | None = None,
-    resolve: float = 0.2,
+    by: list[str] | None = None,
+    **options: Any,
 ) -> Report:
-    """Return the report of the runs in `paths` that fulfil the conditions 'KEY=VALUE'. Raises ConfigError."""
+    """Return the report of the runs in `paths` that fulfil the conditions 'KEY=VALUE'; `options` are Report's.
+
+    Raises:
+        ConfigError: see load_runs, where, accuracy_metric and groups_of.
+    """
     runs, notes = load_runs(paths)
     runs = where(runs, conditions or [])
     metric = accuracy_metric(runs, metric)
     studies = studies_of(paths)
     names = {name: overrides for study in studies for name, overrides in study["arms"].items()}
-    study = studies[0] if len(studies) == 1 else {}
-    groups = groups_of(runs, metric, names)
-    return Report(groups, metric, notes, study, baseline, sort, resolve)
+    study = studies[0] if len(studies) == 1 and not by else {}
+    return Report(groups_of(runs, metric, names, by), metric, notes, study, **options)
 
 
 # view -> (what it answers, the function that does). A function returns None where the runs cannot answer

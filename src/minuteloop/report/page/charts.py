@@ -41,26 +41,31 @@ def accuracy(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
         for arm in arms
         for value, seed in zip(arm["accuracy"], arm["seeds"], strict=True)
     ]
-    x = alt.X("mean:Q", title=f"{metric}, %", scale=alt.Scale(zero=False, padding=8))
-    means = _rows(arms).mark_point(filled=True, size=90, color="var(--accent)").encode(x=x, tooltip=_tooltip(arms))
-    dots = _rows(runs).mark_tick(thickness=2, size=12, color="var(--muted)")
-    dots = dots.encode(x="accuracy:Q", tooltip=[alt.Tooltip("accuracy:Q", format=".2f"), "seed:N"])
-    layers = [dots, *_intervals(arms, "var(--accent)"), means]
-    return Figure(name, "Accuracy", "Dot: mean with its 95 % interval. Ticks: single runs.", _layer(layers))
+    known = [
+        {"arm": arm["arm"], "low": arm["interval"][0], "high": arm["interval"][1]} for arm in arms if arm["interval"]
+    ]
+    title = f"{metric}, %"
+    means = _points(arms, "mean", title).encode(tooltip=_tooltip(arms), color=alt.value("var(--accent)"))
+    ticks = _rows(runs).mark_tick(thickness=2, size=12, color="var(--muted)")
+    ticks = ticks.encode(x=_x("accuracy", title), tooltip=[alt.Tooltip("accuracy:Q", format=".2f"), "seed:N"])
+    whiskers = _whiskers(known, title).encode(color=alt.value("var(--accent)"))
+    caption = "Dot: mean with its 95 % interval. Ticks: single runs."
+    return Figure(name, "Accuracy", caption, _layer([ticks, whiskers, means]))
 
 
 def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
-    """Draw accuracy against measured images/s, with the arms that no other beats in both named and joined."""
+    """Draw accuracy against measured images/s, and name the arms that no other beats in both."""
     rates = [arm["images/s"] for arm in arms]
     is_log = max(rates) > LOG_FROM * min(rates)
     middle = (max(rates) * min(rates)) ** 0.5 if is_log else (max(rates) + min(rates)) / 2
     front = pareto(arms)
     points = [arm | {"is_left": arm["images/s"] <= middle, "is_best": arm["arm"] in front} for arm in arms]
     scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=12, nice=not is_log)
-    x = alt.X("images/s:Q", title="images/s, forward and backward", scale=scale, axis=alt.Axis(format="~s", tickCount=6))
+    x = alt.X(
+        "images/s:Q", title="images/s, forward and backward", scale=scale, axis=alt.Axis(format="~s", tickCount=6)
+    )
     y = alt.Y("mean:Q", title=f"{metric}, %", scale=alt.Scale(zero=False, padding=12))
     base = alt.Chart(alt.Data(values=points)).encode(x=x, y=y)
-    line = base.transform_filter("datum.is_best").mark_line(color="var(--muted)", strokeDash=[4, 4], strokeWidth=1)
     dots = base.mark_point(filled=True, size=90, color="var(--accent)").encode(opacity=_fade(), tooltip=_tooltip(arms))
     names = [
         base.transform_filter(f"datum.is_left === {flag}")
@@ -68,32 +73,34 @@ def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
         .encode(text="arm:N", opacity=alt.condition(NAMED, alt.value(1), alt.value(0)))
         for flag, align, dx in (("true", "left", 8), ("false", "right", -8))
     ]
-    caption = "Named and joined: no other arm is both faster and more accurate."
-    return Figure(name, "Accuracy against speed", caption, _layer([line, dots, *names], height=max(260, ROW * len(arms))))
+    caption = "Named: no other arm is both faster and more accurate."
+    return Figure(name, "Accuracy against speed", caption, _layer([dots, *names], height=max(260, ROW * len(arms))))
 
 
 def effects(name: str, found: list[dict[str, Any]], resolve: float) -> Figure:
-    """Draw each arm's difference from the baseline with its interval. `found` is the comparison's data."""
+    """Draw the difference of two arms, a row for each comparison, with its interval. `found` is the comparison's data."""
+    baselines = {item["baseline"] for item in found}
     rows = [
         item
-        | {"kind": verdict_kind(item["verdict"]), "text": f"{item['difference']:+.2f}"}
-        | ({"low": item["interval"][0], "high": item["interval"][1]} if item["interval"] else {})
+        | {"row": item["arm"] if len(baselines) == 1 else f"{item['arm']} - {item['baseline']}"}
+        | {"kind": verdict_kind(item["verdict"])}
         for item in found
     ]
-    baseline = found[0]["baseline"]
-    band = alt.Chart(alt.Data(values=[{"low": -resolve, "high": resolve}]))
-    band = band.mark_rect(color="var(--band)").encode(x="low:Q", x2="high:Q")
-    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="var(--muted)").encode(x="zero:Q")
+    known = [row | {"low": row["interval"][0], "high": row["interval"][1]} for row in rows if row["interval"]]
     kinds = list(dict.fromkeys(KINDS.values()))
     colours = alt.Scale(domain=kinds, range=[f"var(--{kind})" for kind in kinds])
-    colour = alt.Color("kind:N", scale=colours, legend=None)
-    x = alt.X("difference:Q", title=f"difference from {baseline}, points")
-    tooltip = ["verdict:N"]
-    points = _rows(rows).mark_point(filled=True, size=90).encode(x=x, color=colour, tooltip=tooltip)
-    whiskers = _rows([row for row in rows if "low" in row]).mark_rule(strokeWidth=2)
-    whiskers = whiskers.encode(x=alt.X("low:Q", title=None), x2="high:Q", color=colour, tooltip=tooltip)
+    by_kind = {"color": alt.Color("kind:N", scale=colours, legend=None), "tooltip": ["verdict:N"]}
+    title = "difference, points" if len(baselines) > 1 else f"difference from {found[0]['baseline']}, points"
+    band = alt.Chart(alt.Data(values=[{"low": -resolve, "high": resolve}])).mark_rect(color="var(--band)")
+    zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="var(--muted)")
+    layers = [
+        band.encode(x=_x("low", title), x2="high:Q"),
+        zero.encode(x=_x("zero", title)),
+        _whiskers(known, title, "row").encode(**by_kind),
+        _points(rows, "difference", title, "row").encode(**by_kind),
+    ]
     caption = f"Simultaneous 95 % intervals. Band: differences within {resolve:g} points."
-    return Figure(name, "Difference from the baseline", caption, _layer([band, zero, whiskers, points]))
+    return Figure(name, "Effect", caption, _layer(layers))
 
 
 def pareto(arms: list[dict[str, Any]]) -> set[str]:
@@ -113,16 +120,24 @@ def _fade() -> Any:
     return alt.condition(ACTIVE, alt.value(1), alt.value(0.2))
 
 
-def _rows(values: list[dict[str, Any]]) -> alt.Chart:
-    """Return a chart with a row for each arm, in the order of `values`."""
-    y = alt.Y("arm:N", sort=None, title=None)
+def _rows(values: list[dict[str, Any]], row: str = "arm") -> alt.Chart:
+    """Return a chart with a row for each value of the field `row`, in the order of `values`."""
+    y = alt.Y(f"{row}:N", sort=None, title=None)
     return alt.Chart(alt.Data(values=values)).encode(y=y, opacity=_fade())
 
 
-def _intervals(arms: list[dict[str, Any]], colour: str) -> list[alt.Chart]:
-    known = [{"arm": arm["arm"], "low": arm["interval"][0], "high": arm["interval"][1]} for arm in arms if arm["interval"]]
-    rules = _rows(known).mark_rule(strokeWidth=2, color=colour)
-    return [rules.encode(x=alt.X("low:Q", title=None), x2="high:Q")] if known else []
+def _x(field: str, title: str) -> alt.X:
+    """Return the axis that the layers of a chart share: with one title, without zero."""
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=8))
+
+
+def _points(values: list[dict[str, Any]], field: str, title: str, row: str = "arm") -> alt.Chart:
+    return _rows(values, row).mark_point(filled=True, size=90).encode(x=_x(field, title))
+
+
+def _whiskers(values: list[dict[str, Any]], title: str, row: str = "arm") -> alt.Chart:
+    """Return a line from `low` to `high` in each row; `values` may be empty."""
+    return _rows(values, row).mark_rule(strokeWidth=2).encode(x=_x("low", title), x2="high:Q")
 
 
 def _tooltip(arms: list[dict[str, Any]]) -> list[alt.Tooltip]:
@@ -133,6 +148,7 @@ def _tooltip(arms: list[dict[str, Any]]) -> list[alt.Tooltip]:
 def _layer(layers: list[alt.Chart], height: int | None = None) -> alt.LayerChart:
     chart = alt.layer(*layers).add_params(alt.param(name="active", value=None))
     return chart.properties(width="container", height=height or alt.Step(ROW)).configure(
+        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
         background="transparent",
         font="system-ui, sans-serif",
         view=alt.ViewConfig(stroke=None),

@@ -82,11 +82,11 @@ def _facts(report: Report) -> list[str]:
 
 
 def _verdicts(report: Report, sections: list[Section]) -> list[dict[str, Any]]:
-    """Return the comparison's verdicts: [{of, baseline, arms: [(label, kind, verdict)]}], one for each group."""
+    """Return the verdicts on arms against a baseline: [{of, baseline, arms: [(label, kind, verdict)]}] by group."""
     from minuteloop.report.page.charts import verdict_kind
 
-    compared = next((section.data for section in sections if section.name == "compare"), None)
-    if compared is None:
+    compared = next((section.data["effects"] for section in sections if section.name == "compare"), [])
+    if report.pairs:
         return []
     return [
         {
@@ -95,7 +95,7 @@ def _verdicts(report: Report, sections: list[Section]) -> list[dict[str, Any]]:
             "arms": [(item["arm"], verdict_kind(item["verdict"]), item["verdict"]) for item in found],
         }
         for group in report.groups
-        if (found := _of_group(compared["effects"], group))
+        if (found := _of_group(compared, group))
     ]
 
 
@@ -107,7 +107,10 @@ def _charts(report: Report, section: Section) -> list[tuple[str, list[Figure]]]:
     for number, group in enumerate(report.groups):
         if section.name == "table":
             arms, metric = _of_group(section.data["arms"], group), section.data["metric"]
-            figures = [charts.accuracy(f"accuracy-{number}", arms, metric), charts.speed(f"speed-{number}", arms, metric)]
+            figures = [
+                charts.accuracy(f"accuracy-{number}", arms, metric),
+                charts.speed(f"speed-{number}", arms, metric),
+            ]
         elif section.name == "compare" and (found := _of_group(section.data["effects"], group)):
             figures = [charts.effects(f"effects-{number}", found, section.data["resolve"])]
         else:
