@@ -11,6 +11,7 @@ from typing import Any
 import altair as alt
 
 ROW = 24  # pixels of an arm's row
+TOUCH = 600  # square pixels around a point in which a finger meets it
 LOG_FROM = 4.0  # a ratio of the largest to the smallest speed from which the axis is logarithmic
 KINDS = {"better": "better", "worse": "worse", "no": "same", "not": "open"}  # first word of a verdict -> name of it
 
@@ -48,9 +49,10 @@ def accuracy(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
     means = _points(arms, "mean", title).encode(tooltip=_tooltip(arms), color=alt.value("var(--accent)"))
     ticks = _rows(runs).mark_tick(thickness=2, size=12, color="var(--muted)")
     ticks = ticks.encode(x=_x("accuracy", title), tooltip=[alt.Tooltip("accuracy:Q", format=".2f"), "seed:N"])
-    whiskers = _whiskers(known, title).encode(color=alt.value("var(--accent)"))
+    whiskers = [item.encode(color=alt.value("var(--accent)")) for item in _whiskers(known, title)]
     caption = "Dot: mean with its 95 % interval. Ticks: single runs."
-    return Figure(name, "Accuracy", caption, _layer([ticks, whiskers, means]))
+    touch = _rows(arms).mark_rect(color="transparent").encode(tooltip=_tooltip(arms))
+    return Figure(name, "Accuracy", caption, _layer([touch, ticks, *whiskers, means], ROW * len(arms)))
 
 
 def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
@@ -69,16 +71,18 @@ def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
     dots = base.mark_point(filled=True, size=90, color="var(--accent)").encode(opacity=_fade(), tooltip=_tooltip(arms))
     names = [
         base.transform_filter(f"datum.is_left === {flag}")
-        .mark_text(align=align, dx=dx, dy=-8, color="var(--ink)")
-        .encode(text="arm:N", opacity=alt.condition(NAMED, alt.value(1), alt.value(0)))
+        .mark_text(align=align, dx=dx, dy=-8, limit=150, color="var(--ink)")
+        .encode(text=alt.condition(NAMED, "arm:N", alt.value("")))
         for flag, align, dx in (("true", "left", 8), ("false", "right", -8))
+        if any(str(point["is_left"]).lower() == flag for point in points)
     ]
+    touch = base.mark_point(filled=True, size=TOUCH, color="transparent").encode(tooltip=_tooltip(arms))
     caption = "Named: no other arm is both faster and more accurate."
-    return Figure(name, "Accuracy against speed", caption, _layer([dots, *names], height=max(260, ROW * len(arms))))
+    return Figure(name, "Accuracy against speed", caption, _layer([touch, dots, *names], max(200, ROW * len(arms))))
 
 
 def effects(name: str, found: list[dict[str, Any]], resolve: float) -> Figure:
-    """Draw the difference of two arms, a row for each comparison, with its interval. `found` is the comparison's data."""
+    """Draw each difference of two arms with its interval, a row each. `found` is the data of the comparison."""
     baselines = {item["baseline"] for item in found}
     rows = [
         item
@@ -96,11 +100,12 @@ def effects(name: str, found: list[dict[str, Any]], resolve: float) -> Figure:
     layers = [
         band.encode(x=_x("low", title), x2="high:Q"),
         zero.encode(x=_x("zero", title)),
-        _whiskers(known, title, "row").encode(**by_kind),
+        _rows(rows, "row").mark_rect(color="transparent").encode(tooltip=["verdict:N"]),
+        *(whiskers.encode(**by_kind) for whiskers in _whiskers(known, title, "row")),
         _points(rows, "difference", title, "row").encode(**by_kind),
     ]
     caption = f"Simultaneous 95 % intervals. Band: differences within {resolve:g} points."
-    return Figure(name, "Effect", caption, _layer(layers))
+    return Figure(name, "Effect", caption, _layer(layers, ROW * len(rows)))
 
 
 def pareto(arms: list[dict[str, Any]]) -> set[str]:
@@ -128,16 +133,19 @@ def _rows(values: list[dict[str, Any]], row: str = "arm") -> alt.Chart:
 
 def _x(field: str, title: str) -> alt.X:
     """Return the axis that the layers of a chart share: with one title, without zero."""
-    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=8))
+    axis = alt.Axis(tickCount=alt.ExprRef("ceil(width / 70)"), labelFlush=False)
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=8), axis=axis)
 
 
 def _points(values: list[dict[str, Any]], field: str, title: str, row: str = "arm") -> alt.Chart:
     return _rows(values, row).mark_point(filled=True, size=90).encode(x=_x(field, title))
 
 
-def _whiskers(values: list[dict[str, Any]], title: str, row: str = "arm") -> alt.Chart:
-    """Return a line from `low` to `high` in each row; `values` may be empty."""
-    return _rows(values, row).mark_rule(strokeWidth=2).encode(x=_x("low", title), x2="high:Q")
+def _whiskers(values: list[dict[str, Any]], title: str, row: str = "arm") -> list[alt.Chart]:
+    """Return a line from `low` to `high` in each row; no layer without values, of which Vega warns."""
+    if not values:
+        return []
+    return [_rows(values, row).mark_rule(strokeWidth=2).encode(x=_x("low", title), x2="high:Q")]
 
 
 def _tooltip(arms: list[dict[str, Any]]) -> list[alt.Tooltip]:
@@ -145,10 +153,9 @@ def _tooltip(arms: list[dict[str, Any]]) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{name}:Q", format=text) for name, text in names.items() if name in arms[0]]
 
 
-def _layer(layers: list[alt.Chart], height: int | None = None) -> alt.LayerChart:
+def _layer(layers: list[alt.Chart], height: int) -> alt.LayerChart:
     chart = alt.layer(*layers).add_params(alt.param(name="active", value=None))
-    return chart.properties(width="container", height=height or alt.Step(ROW)).configure(
-        autosize=alt.AutoSizeParams(type="fit-x", contains="padding"),
+    return chart.properties(width="container", height=height).configure(
         background="transparent",
         font="system-ui, sans-serif",
         view=alt.ViewConfig(stroke=None),

@@ -60,13 +60,16 @@ document.addEventListener("click", (event) => event.target.closest("[data-arm], 
 function tooltip(handler, event, item, value) {
   if (value == null || value === "" || !item.datum?.arm) return hide();
   const lines = Object.entries(value).map(([key, text]) => `${key}: ${text}`);
-  show(item.datum.arm, lines, event.clientX, event.clientY);
+  show(item.datum.arm, [...lines, ""], event.clientX, event.clientY);
 }
 
 for (const [name, spec] of Object.entries(read("specs"))) {
   const chart = document.getElementById(name);
   const config = { axisY: { labelLimit: Math.min(280, 0.4 * chart.clientWidth) } };
-  vegaEmbed(chart, spec, { actions: false, renderer: "svg", tooltip, config }).then(({ view }) => views.push(view));
+  vegaEmbed(chart, spec, { actions: false, renderer: "svg", tooltip, config }).then(({ view }) => {
+    views.push(view);
+    view.addEventListener("click", (event, item) => tooltip(null, event, item, item?.tooltip)); // a tap
+  });
 }
 
 // --- sorting ----------------------------------------------------------------------------------------------------
