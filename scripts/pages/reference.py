@@ -16,7 +16,7 @@ from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.reference import GROUPS, Key, config_keys, group_options, ingredient_keys
 from minuteloop.nets.program import TOKEN_NAMES, TOKENS
-from minuteloop.schema import Data, Logger, Recipe
+from minuteloop.schema import Data, Logger, Recipe, StudyConfig
 from minuteloop.validation import spell
 
 SECTIONS = {  # prefix of a key -> its class, whose docstring introduces the section
@@ -29,6 +29,7 @@ SECTIONS = {  # prefix of a key -> its class, whose docstring introduces the sec
     "recipe.": Recipe,
     "data.": Data,
     "logger.": Logger,
+    "study.": StudyConfig,
 }
 SHORT = 40  # characters of a default that a table shows
 SMALL_STRIDE = 8  # published total stride up to which a net is made for 32-pixel images

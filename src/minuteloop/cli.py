@@ -20,7 +20,8 @@ from omegaconf import DictConfig, read_write
 
 import minuteloop
 from minuteloop.config import reference
-from minuteloop.config.compose import CONF, HYDRA_1_4, IMAGE_SIZE, RECIPES, checked, compose, without_hydra
+from minuteloop.config.compose import CONF, HYDRA_1_4, IMAGE_SIZE, RECIPES, checked, compose
+from minuteloop.config.composed_files import as_typed
 from minuteloop.config.errors import exit_on_user_error, exit_with_error, is_user_error
 from minuteloop.config.overrides import check_overrides, without_hyphens
 from minuteloop.records.run_log import logging_to
@@ -137,7 +138,8 @@ def _job(cfg: DictConfig) -> float | None:
     from minuteloop.training.run import train
 
     with exit_on_user_error(CONF, sys.argv[1:]):  # Hydra would print the overrides too
-        record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED)
+        typed = as_typed(settings.overrides.task)
+        record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED, overrides=typed)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     if record["status"] == "overrun":
@@ -151,7 +153,7 @@ class CheckConfig(Callback):
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook, which turns any exception but SystemExit into a warning."""
         with exit_on_user_error(CONF, sys.argv[1:]):
-            folder = folder_for(checked(without_hydra(config), config.hydra), Path(config.hydra.run.dir))
+            folder = folder_for(checked(config, config.hydra), Path(config.hydra.run.dir))
         with read_write(config.hydra.run):
             config.hydra.run.dir = str(folder)
 

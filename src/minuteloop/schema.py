@@ -5,6 +5,7 @@ with one for each stage, a number or `auto`) is `Any` here, and its metadata hol
 applies. `--help` and docs/config.md print the same metadata.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,10 +93,17 @@ class Logger:
         *([], lambda tags: all(0 < len(tag) <= 64 for tag in tags), "must be a list of tags of 1 to 64 characters"),
         "W&B tags, besides arch, recipe and data; []: $WANDB_TAGS",
     )
+    job_type: str | None = pattern(
+        *(None, r".{1,64}", "must be null or at most 64 characters"),
+        "W&B job type; null: $WANDB_JOB_TYPE, else `study` in a study",
+        allow=(None,),
+    )
     pictures: bool = setting(True, "draw PNGs at the end of a run (1 s of a CPU core)")
 
 
 SECONDS = {"s": 1, "min": 60, "h": 3600}
+BUDGET = r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)"
+MAX_SEED = 2**31 - 1
 
 
 @dataclass
@@ -115,11 +123,11 @@ class Config:
     logger: Logger = field(default_factory=Logger)
     budget: str = pattern(
         "60s",
-        r"(?=.*[1-9])(\d+(\.\d+)?(s|min|h|ep)|\d+steps)",
+        BUDGET,
         "must be a length > 0 with its unit (use 60s, 10min, 1h, 200ep or 5000steps)",
         "training time or length, with its unit: s, min, h, ep or steps",
     )
-    seed: int = integer(0, 0, 2**31 - 1, "seed of the weights, the order and every random draw")
+    seed: int = integer(0, 0, MAX_SEED, "seed of the weights, the order and every random draw")
     device: str = choice("auto", "cpu", "cuda", help="training device; auto: cuda where there is one")
     precision: str = choice("auto", "bf16", "fp32", help="bf16: autocast over fp32 weights; auto: where it is fast")
     compile: Any = choice("auto", True, False, help="torch.compile the net; auto: on CUDA from 5 minutes on")
@@ -139,6 +147,75 @@ class Config:
         help="read the test set, once, when the run has finished; auto: in a sweep only with data.holdout=0",
     )
     trainer: dict[str, Any] = setting({}, "more arguments of Lightning's Trainer: +trainer.profiler=simple")
+
+
+GENERATED = ("modernization", "ingredient")  # lists of names that arms of a study are generated from
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_SEED
+
+
+def _are_seeds(value: object) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(_is_seed, value)) and len(set(value)) == len(value)
+    return _is_seed(value) and value > 0
+
+
+def _are_budgets(value: list) -> bool:
+    return len(set(value)) == len(value) and all(re.fullmatch(BUDGET, str(budget)) for budget in value)
+
+
+def _is_one_list(value: dict) -> bool:
+    """Whether there is at most one key, with a list of different scalars, at least one."""
+    lists = list(value.values())
+    return len(lists) <= 1 and all(isinstance(entries, list) and _are_scalars(entries) for entries in lists)
+
+
+def _are_scalars(entries: list) -> bool:
+    return 0 < len(entries) == len(set(map(str, entries))) and not any(isinstance(e, list | dict) for e in entries)
+
+
+def _is_one_list_of_names(value: dict) -> bool:
+    return _is_one_list(value) and value.keys() <= set(GENERATED)
+
+
+def _names(help: str) -> Any:
+    rule = "must be one list of different names, such as {modernization: [patchify, gelu]}, or of ingredient"
+    return custom({}, _is_one_list_of_names, rule, help)
+
+
+@dataclass
+class StudyConfig:
+    """A question over arms, seeds and budgets. Its arms are named, or generated from one list of names."""
+
+    question: str = setting("", "what the study asks, in a sentence")
+    baseline: str | None = setting(None, "arm that the others are compared with; null: the first")
+    arms: dict[str, Any] = setting({}, "arms by name, each a list of overrides: {small: [size=nano, recipe.lr=0.1]}")
+    each: dict[str, Any] = custom(
+        *({}, _is_one_list, "must be a key and the list of its values, such as {arch: [resnet18, convnext]}"),
+        "an arm for each value of one key: {arch: [resnet18, convnext]}",
+    )
+    cumulative: dict[str, Any] = _names(
+        "arms none, +a, +b, ...: the first names of {modernization: [a, b]}, or ingredient"
+    )
+    add_one: dict[str, Any] = _names("arms none, +a, +b, ...: each name alone")
+    drop_one: dict[str, Any] = _names("arms all, -a, -b, ...: each name left out")
+    seeds: Any = custom(
+        *(5, _are_seeds, "must be a number of seeds >= 1, or a list of different seeds >= 0"),
+        "number of seeds, from 0 on, or a list of them; each arm trains with every one",
+    )
+    budgets: list[str] = custom(
+        *([], _are_budgets, "must be different lengths > 0 with their units, such as [15s, 60s]"),
+        "budgets, of which each arm trains with every one; []: budget",
+    )
+
+
+@dataclass
+class Command(Config):
+    """What a command composes: the config of a run, and of a study whose runs differ from it."""
+
+    study: StudyConfig = field(default_factory=StudyConfig)
 
 
 def parse_budget(budget: str) -> tuple[float, str]:

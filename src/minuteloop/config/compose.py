@@ -17,6 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,7 +29,7 @@ from minuteloop.config.instantiate import check_optimizer, ingredient, ingredien
 from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
 from minuteloop.config.wandb_environment import check_wandb_environment
-from minuteloop.schema import TRAIN_IMAGES, Config
+from minuteloop.schema import TRAIN_IMAGES, Command, Config, StudyConfig
 from minuteloop.validation import ConfigError, check, parse_numbers, rule_of
 
 # a wheel carries conf/ and recipes/ inside the package, a checkout beside src/
@@ -58,7 +59,7 @@ TRAINER_SET_BY_RUN = {
 HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
 register_resolver = OmegaConf.register_resolver if HYDRA_1_4 else OmegaConf.register_new_resolver
 
-ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="schema", node=Command)
 register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
 
 
@@ -113,7 +114,7 @@ def compose_with_hydra(
         cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
         settings = cfg.hydra
         OmegaConf.resolve(settings.run)
-        return checked(without_hydra(cfg), settings, image_size), settings
+        return checked(cfg, settings, image_size), settings
     except Exception as error:
         if not is_user_error(error):
             raise
@@ -132,18 +133,22 @@ def typed(content: dict) -> Config:
         raise ConfigError(f"config of the record: {one_line(error, CONF)}") from error
 
 
-def without_hydra(cfg: DictConfig) -> DictConfig:
-    """Return a composed config without Hydra's own node."""
-    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+def study_settings(cfg: DictConfig) -> StudyConfig | None:
+    """Return the settings of a composed config's study, or None where it has none."""
+    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyConfig), cfg.get("study", {})))
+    return None if settings == StudyConfig() else settings
 
 
 def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
-    """Return the typed config after all checks: key rules, ingredients, steps that hold and change something, norms.
+    """Return a run's typed config after all checks: key rules, ingredients, steps that hold and act, norms.
 
-    `settings` is Hydra's own config. Raises ConfigError.
+    `settings` is Hydra's own config. What a study asks is no part of its runs. Raises ConfigError.
     """
     reject_hidden_config(settings, CONF)
     _make_user_folders_importable(settings)
+    if settings.mode != RunMode.MULTIRUN and study_settings(cfg):
+        raise ConfigError("study: needs a sweep; add -m, or hydra: {mode: MULTIRUN} to the file of the study")
+    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study")])
     _check_missing(cfg)
     cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
     OmegaConf.set_struct(cfg, False)  # set by Hydra's command line, but not by its compose

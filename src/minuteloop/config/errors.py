@@ -21,7 +21,7 @@ from omegaconf.errors import (
 from yaml import YAMLError
 
 from minuteloop.config.overrides import group_options
-from minuteloop.schema import Config
+from minuteloop.schema import Command, Config
 from minuteloop.validation import ConfigError, closest, did_you_mean, flat, quoted, rule_of, spell
 
 # errors of the disk; any other OSError is a bug and keeps its traceback
@@ -154,7 +154,7 @@ def _wrong_type(causes: list[BaseException], overrides) -> str | None:
     """Return the line for a value that OmegaConf could not convert to its key's type, else None."""
     error = next((error for error in causes if isinstance(error, ValidationError | ConfigTypeError)), None)
     key = str(getattr(error, "full_key", None) or "").partition("[")[0]
-    if not (reason := rule_of(Config, key)):
+    if not (reason := rule_of(Command, key)):
         return None
     typed = next((word for word in overrides if word.lstrip("+").partition("=")[0] == key), "")
     return f"{_file(causes[0])}{typed or f'{key}={spell(error.value)}'}: {reason}"
@@ -179,7 +179,7 @@ def _unknown_key(causes: list[BaseException], conf: Path, overrides) -> str | No
 
 
 def _is_config(node: DictConfig) -> bool:
-    return OmegaConf.get_type(node) is Config
+    return issubclass(OmegaConf.get_type(node), Config)
 
 
 def _no_such_key(full: str, conf: Path, siblings: list[str]) -> str:
@@ -192,7 +192,7 @@ def _no_such_key(full: str, conf: Path, siblings: list[str]) -> str:
         return f"the recipe has no {name}; add it with 'ingredient=[{packages[full]}]'"
     if prefix == "trainer":
         return f"unknown key. Did you mean +{full}?"
-    keys = list(flat(dataclasses.asdict(Config())))
+    keys = list(flat(dataclasses.asdict(Command())))
     match = next((key for key in keys if key.rpartition(".")[2] == name), None) if not prefix else None
     if not match and (sibling := closest(name, [*siblings, *(() if prefix else PACKAGES)])):
         match = f"{prefix}{dot}{sibling}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.overrides import group_options
-from minuteloop.schema import Config
+from minuteloop.schema import Config, StudyConfig
 from minuteloop.validation import spell
 
 LINE, COLUMN = 120, 42  # characters of --help: a line, and where the meaning of a key starts
@@ -38,12 +38,13 @@ class Key:
 
 
 def config_keys(config: Config) -> Iterator[Key]:
-    """Yield every key of a config in order; its ingredients' fields take the place of recipe's nodes."""
+    """Yield every key of a config in order, then a study's; ingredients' fields take the place of recipe's nodes."""
     for key in _keys(config, ""):
         if not (key.name.startswith("recipe.") and isinstance(key.value, dict)):
             yield key
     for where, node in ingredient_nodes(config.recipe):
         yield from ingredient_keys(ingredient(node, where), where)
+    yield from _keys(StudyConfig(), "study.")
 
 
 def ingredient_keys(instance: Any, where: str) -> Iterator[Key]:

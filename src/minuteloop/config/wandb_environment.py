@@ -8,7 +8,12 @@ from minuteloop.validation import ConfigError, closest
 
 MODES = ("online", "offline", "disabled")
 SYNONYMS = ("run", "dryrun", "shared")  # that W&B takes too
-KEYS = {"WANDB_PROJECT": "project", "WANDB_RUN_GROUP": "group", "WANDB_TAGS": "tags"}
+KEYS = {
+    "WANDB_PROJECT": "project",
+    "WANDB_RUN_GROUP": "group",
+    "WANDB_JOB_TYPE": "job_type",
+    "WANDB_TAGS": "tags",
+}
 
 
 def check_wandb_environment() -> None:

@@ -30,10 +30,18 @@ class Record:
     truthful record.
 
     With the record of an `earlier` attempt it continues that one: `plan` is then the frozen plan and `frozen_config`
-    the resolved config; otherwise both are None. `seconds` is a live dict, such as that of a Stopwatch.
+    the resolved config; otherwise both are None. `seconds` is a live dict, such as that of a Stopwatch; `overrides`
+    are those that were typed.
     """
 
-    def __init__(self, asked: Config, folder: Path, seconds: dict[str, float], earlier: dict | None = None) -> None:
+    def __init__(
+        self,
+        asked: Config,
+        folder: Path,
+        seconds: dict[str, float],
+        earlier: dict | None = None,
+        overrides: Iterable[str] = (),
+    ) -> None:
         self.asked = self.config = dataclasses.replace(asked, resume=False)
         self.folder, self.plan, self.frozen_config = folder, None, None
         self.label = asked.name  # on the terminal
@@ -44,6 +52,7 @@ class Record:
             "attempts": 1,
             "seed": asked.seed,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "overrides": list(overrides),
             "config": {},
             "asked": {},
             "config_hash": config_hash(asked),
@@ -65,7 +74,8 @@ class Record:
 
     def _continue(self, earlier: dict) -> None:
         self.content |= {key: earlier[key] for key in ("config", "asked", "host", "plan", "cost")}
-        self.content["date"] = earlier.get("date", self.content["date"])
+        for key in ("date", "overrides"):
+            self.content[key] = earlier.get(key, self.content[key])
         self.content["rate"] = earlier.get("rate", {})
         self.content["attempts"] += earlier["attempts"]
         self.content["wandb_id"] = earlier.get("wandb_id")

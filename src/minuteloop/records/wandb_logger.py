@@ -122,6 +122,7 @@ def _init_arguments(config: Config, record: Record) -> dict[str, Any]:
         "entity": variable("WANDB_ENTITY"),
         "project": logger.project or variable("WANDB_PROJECT") or "minuteloop",
         "group": logger.group or variable("WANDB_RUN_GROUP"),
+        "job_type": logger.job_type or variable("WANDB_JOB_TYPE"),
         "name": default_name if has_typed_name else variable("WANDB_NAME") or default_name,
         "notes": variable("WANDB_NOTES"),
         "tags": [*tags, *(name[:64] for name in (config.arch.name, config.recipe.name, config.data.name))],

@@ -25,12 +25,12 @@ from minuteloop.validation import ConfigError
 PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 
 
-def train_in_process(config: Config, folder: Path, sweep: Path, stop: Path) -> str:
+def train_in_process(config: Config, folder: Path, sweep: Path, stop: Path, overrides: list[str]) -> str:
     """Train a cell of a sweep in another process, and return how that ended: by which signal, with which exit code.
 
-    When the file `stop` appears, the process is sent SIGINT, once.
+    Its record keeps `overrides`. When the file `stop` appears, the process is sent SIGINT, once.
     """
-    process = _start(_train, config, folder, sweep, stop)
+    process = _start(_train, config, folder, sweep, stop, overrides)
     interrupted = False
     try:
         while process.exitcode is None:
@@ -83,7 +83,7 @@ def _describe_machines(config: Config, sender: multiprocessing.connection.Connec
     sender.send([machine_of(here | {"config": asdict(replace(resolved, threads=count))}) for count in sorted(threads)])
 
 
-def _train(config: Config, folder: Path, sweep: Path, stop: Path) -> None:
+def _train(config: Config, folder: Path, sweep: Path, stop: Path, overrides: list[str]) -> None:
     drop_lost_output()
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker may pass on that it ignores it
@@ -93,7 +93,7 @@ def _train(config: Config, folder: Path, sweep: Path, stop: Path) -> None:
 
         if stop.exists():
             sys.exit(130)
-        train(config, folder, sweep=sweep, cell=folder.name)
+        train(config, folder, sweep=sweep, cell=folder.name, overrides=overrides)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 from minuteloop.records import environment
@@ -25,6 +27,21 @@ def record_parents(sweep: Path) -> list[Path]:
     pattern = "*" if beside.resolve().name == RUNS else f"*/{NOTES}"
     found = [path if pattern == "*" else path.parent for path in beside.glob(pattern) if path.is_dir()]
     return found if sweep in found else [sweep, *found]
+
+
+def unfinished(sweep: Path, configs: list[Config]) -> list[Config]:
+    """Return the configs without a finished record of the same code, of whatever machine; all those with rerun=true."""
+    hashes = set()
+    for path in (path for parent in record_parents(sweep) for path in parent.glob("*/result.json")):
+        with contextlib.suppress(OSError, ValueError):
+            record = json.loads(path.read_text())
+            if isinstance(record, dict) and record.get("status") == "finished":
+                hashes.add((record["config_hash"], record["code"].get("hash")))
+
+    def has_finished(config: Config) -> bool:
+        return (config_hash(config), environment.describe_code(config.recipe)["hash"]) in hashes
+
+    return [config for config in configs if config.rerun or not has_finished(config)]
 
 
 def finished_before(sweep: Path, config: Config) -> tuple[Path | None, str | None]:

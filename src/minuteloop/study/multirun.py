@@ -7,6 +7,7 @@ restarts a killed sweep and extends a small one. This holds for every launcher o
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import shutil
@@ -15,23 +16,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
-from minuteloop.config.compose import CONF, checked, without_hydra
+from minuteloop.config.compose import CONF, checked
 from minuteloop.config.composed_files import as_typed
 from minuteloop.config.errors import exit_on_user_error, is_user_error, one_line
+from minuteloop.records.record import config_hash
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.terminal import drop_lost_output
-from minuteloop.schema import Config
+from minuteloop.schema import Config, Logger
+from minuteloop.study import design
 from minuteloop.study.arms_figure import draw_arms
 from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
 from minuteloop.study.cell_process import train_in_process
-from minuteloop.study.earlier_records import finished_before, record_parents
+from minuteloop.study.design import Study, plan_lines, read_study
+from minuteloop.study.earlier_records import finished_before, record_parents, unfinished
+from minuteloop.study.grid import grid, is_grid
 from minuteloop.study.sweep_table import sweep_table
 from minuteloop.training import arm_rate, resume
 from minuteloop.validation import ConfigError
@@ -56,55 +59,61 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook. Ends the program with one line where a cell's config is wrong."""
         folder = Sweep.folder = Path(config.hydra.sweep.dir)
-        rerun = False
-        _put_seeds_first(config)
-        cells = _grid_cells(config)
-        for number, overrides in enumerate(cells, start=1):
-            which = f"cell {number} of {len(cells)} ({' '.join(overrides)}): " if len(cells) > 1 else ""
-            with exit_on_user_error(CONF, overrides, prefix=which):
-                cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
-                rerun = checked(without_hydra(cfg), cfg.hydra).rerun or rerun
+        with exit_on_user_error(CONF, as_typed(config.hydra.overrides.task)):
+            study, cells = grid(config)
+        configs = _check_cells(config, cells)
         with exit_on_user_error(CONF, []):
+            if study:
+                _check_arms_differ(study, configs)
             (folder / NOTES).mkdir(parents=True, exist_ok=True)
             another = f"hydra.sweep.dir={folder}: another sweep runs there; give each a folder of its own"
             Sweep.lock.enter_context(resume.locked(folder / NOTES, another))
-        for leftover in (folder / STOP, *folder.glob(f"{NOTES}/*.json")):
+        for leftover in (folder / STOP, folder / design.FILE, *folder.glob(f"{NOTES}/*.json")):
             leftover.unlink(missing_ok=True)
-        if rerun:
+        if any(config.rerun for config in configs):
             shutil.rmtree(folder / arm_rate.FOLDER, ignore_errors=True)
+        if study:
+            _start_study(study, configs, folder)
         signal.signal(signal.SIGINT, _request_stop)
 
 
-def _put_seeds_first(config: DictConfig) -> None:
-    """Let seeds vary slowest in a grid, so that arms alternate and a drift of the machine meets them all alike.
+def _check_cells(config: DictConfig, cells: list[list[str]]) -> list[Config]:
+    """Return the checked config of each cell; end the program with one line where one is wrong.
 
-    The first key varies slowest, and the parameters of a study come before what is typed, which replaces their values.
+    Only the rule of `seed` reads the seed: of cells that differ in it the first is checked, and each seed once.
     """
-    if not _is_grid(config.hydra):
-        return
-    params, typed = dict(config.hydra.sweeper.params or {}), config.hydra.overrides.task
-    keys = [override.partition("=")[::2] for override in typed if is_seed(override)]
-    keys = keys or [(key, value) for key, value in params.items() if is_seed(f"{key}=")]
-    if keys:
-        key, value = keys[-1]
-        with read_write(config.hydra), open_dict(config.hydra.sweeper):
-            config.hydra.sweeper.params = {key: value} | {name: params[name] for name in params if name != key}
+    arms: dict[tuple[str, ...], Config] = {}
+    seeds: dict[tuple[str, ...], int] = {}
+    configs = []
+    for number, overrides in enumerate(cells, start=1):
+        arm, seed = tuple(word for word in overrides if not is_seed(word)), tuple(filter(is_seed, overrides))
+        if arm not in arms or seed not in seeds:
+            which = f"cell {number} of {len(cells)} ({' '.join(overrides)}): " if len(cells) > 1 else ""
+            with exit_on_user_error(CONF, overrides, prefix=which):
+                cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
+                cell = checked(cfg, cfg.hydra)
+            arms.setdefault(arm, cell)
+            seeds[seed] = cell.seed
+        configs.append(replace(arms[arm], seed=seeds[seed]))
+    return configs
 
 
-def _grid_cells(config: DictConfig) -> list[list[str]]:
-    """Return the overrides of every cell, or none where they are not known in advance: a sweeper that learns."""
-    if not _is_grid(config.hydra):
-        return []
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    (cells,) = BasicSweeper.split_arguments(
-        parser.parse_overrides([*params, *as_typed(config.hydra.overrides.task)]), None
-    )
-    return cells
+def _start_study(study: Study, configs: list[Config], sweep: Path) -> None:
+    """Write the study into the sweep's folder; log what it asks and what answering it costs."""
+    study.save(sweep)
+    left = [config.budget for config in unfinished(sweep, configs)]
+    with logging_to():
+        for line in plan_lines(study, left, len(configs) - len(left)):
+            log.info(line)
 
 
-def _is_grid(settings: DictConfig) -> bool:
-    return settings.sweeper._target_.endswith(".BasicSweeper")
+def _check_arms_differ(study: Study, configs: list[Config]) -> None:
+    """Raise ConfigError for an arm that trains the same config as another."""
+    hashes: dict[str, str] = {}
+    for name, config in zip(itertools.cycle(study.arms), configs, strict=False):  # arms vary fastest
+        other = hashes.setdefault(config_hash(config), name)
+        if other != name:
+            raise ConfigError(f"study: arm {name} trains the same config as arm {other}; remove one of them")
 
 
 def _request_stop(*_: Any) -> None:
@@ -145,15 +154,14 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
             log.info(f"{cell.label()}: {failure}")
     if not failure:
         return cell.record()["metrics"].get("val/acc")
-    if not _is_grid(settings):
+    if not is_grid(settings):
         raise CellFailed(f"{cell.label()}: {failure}")
     return None
 
 
 def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
     """Return the cell with the folder of its record, and in `error` what to report where it has none."""
-    if config.logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
-        config = replace(config, logger=replace(config.logger, group=sweep.resolve().name[:128]))
+    config = replace(config, logger=_logger(config.logger, read_study(sweep), cell, sweep))
     finished, again = finished_before(sweep, config)
     if finished:
         log.info(f"{cell.label()}: finished before, {finished} (rerun=true trains it again)")
@@ -165,8 +173,21 @@ def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
     folder = _folder_to_train_in(config, cell.folder, sweep)
     cell = replace(cell, folder=folder, error="killed before it wrote a record", again=again)
     cell.save(sweep)  # in case this process is killed too
-    ended = train_in_process(config, folder, sweep, sweep / STOP)
+    ended = train_in_process(config, folder, sweep, sweep / STOP, cell.overrides)
     return replace(cell, error=NOT_RUN if (sweep / STOP).exists() else f"ended before it wrote a record ({ended})")
+
+
+def _logger(logger: Logger, study: Study | None, cell: Cell, sweep: Path) -> Logger:
+    """Return the logger's settings with what W&B shows the runs of a sweep, or of a study, together by."""
+    if logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
+        logger = replace(logger, group=(study.name if study else sweep.resolve().name)[:128])
+    if study is None:
+        return logger
+    if logger.job_type is None and not os.environ.get("WANDB_JOB_TYPE"):
+        logger = replace(logger, job_type="study")
+    tags = logger.tags or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
+    names = [study.name, study.arm_of(cell.overrides)]
+    return replace(logger, tags=[*tags, *(name[:64] for name in names if name)])
 
 
 def _folder_to_train_in(config: Config, default: Path, sweep: Path) -> Path:
@@ -199,6 +220,8 @@ def _end(folder: Path) -> int:
     cells = read_cells(folder)
     if not cells:
         return 1
+    if study := read_study(folder):
+        cells = [replace(cell, overrides=study.named(cell.overrides)) for cell in cells]
     text = sweep_table(cells, folder)
     (folder / "table.md").write_text(text)
     with logging_to():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from minuteloop.training.plan import Plan
 from minuteloop.training.process_state import restored_process_state, restored_torch_state
 from minuteloop.training.signals import Interrupt
 from minuteloop.training.stopwatch import Stopwatch
+from minuteloop.validation import ConfigError
 
 if TYPE_CHECKING:
     from minuteloop.training.build import Parts
@@ -38,7 +40,7 @@ def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config"
     with restored_process_state():
         config, folder = compose_run(overrides, config_name, config_dir)
         with restored_torch_state():
-            return train(config, folder) | {"folder": str(folder.resolve())}
+            return train(config, folder, overrides=overrides) | {"folder": str(folder.resolve())}
 
 
 def compose_run(
@@ -46,20 +48,29 @@ def compose_run(
 ) -> tuple[Config, Path]:
     """Return the checked config, and the folder for its record. Raises ConfigError."""
     config, settings = compose_with_hydra(overrides, config_name, config_dir)
+    if settings.mode and settings.mode.name == "MULTIRUN":
+        raise ConfigError(f"config_name={config_name}: is a sweep, not one run; use python train.py -cn {config_name}")
     return config, resume.folder_for(config, Path(settings.run.dir))
 
 
-def train(asked: Config, folder: Path, started: float | None = None, sweep: Path | None = None, cell: str = "") -> dict:
+def train(
+    asked: Config,
+    folder: Path,
+    started: float | None = None,
+    sweep: Path | None = None,
+    cell: str = "",
+    overrides: Iterable[str] = (),
+) -> dict:
     """Train a checked config, write its record to `folder` and return it.
 
     `started` is the time.perf_counter() at which the user's wait began. Of a cell, `sweep` is the folder of its sweep
-    and `cell` its name there. An error is recorded, then raised; a signal that ends the run before its evaluation
-    raises signals.Stopped.
+    and `cell` its name there. The record keeps `overrides`, those that were typed. An error is recorded, then raised; a
+    signal that ends the run before its evaluation raises signals.Stopped.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stopwatch = Stopwatch(started)
     with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt", cell):
-        record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder))
+        record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder), overrides)
         record.label = cell or asked.name
         try:
             if asked.resume:
