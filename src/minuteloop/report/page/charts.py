@@ -13,7 +13,12 @@ import altair as alt
 ROW = 24  # pixels of an arm's row
 TOUCH = 600  # square pixels around a point in which a finger meets it
 LOG_FROM = 4.0  # a ratio of the largest to the smallest speed from which the axis is logarithmic
-KINDS = {"better": "better", "worse": "worse", "no": "same", "not": "open"}  # first word of a verdict -> name of it
+OUTCOMES = ("better", "worse", "none", "unresolved")  # of a comparison; each is a colour of the style
+
+ACTIVE = "active === null || datum.arm === active"
+SHOWN = {"mean": ".2f", "n": "d", "images/s": ",.0f", "epochs": ".2f"}  # of an arm that is hovered: key, format
+TOOLTIP = [alt.Tooltip(f"{key}:Q", format=text) for key, text in SHOWN.items()]
+NAMED = "active === null ? datum.is_best : datum.arm === active"
 
 
 @dataclass(frozen=True)
@@ -30,29 +35,26 @@ class Figure:
         return self.chart.to_dict()
 
 
-def verdict_kind(verdict: str) -> str:
-    """Return 'better', 'worse', 'same' or 'open' (not resolved), by which a verdict is coloured."""
-    return KINDS[verdict.split()[0]]
-
-
 def accuracy(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
-    """Draw each arm's mean accuracy with its interval, and its runs as dots. `arms` is the table's data."""
+    """Draw each arm's mean accuracy with its interval, and its runs as ticks. `arms` is the table's data."""
     runs = [
         {"arm": arm["arm"], "accuracy": value, "seed": seed}
         for arm in arms
         for value, seed in zip(arm["accuracy"], arm["seeds"], strict=True)
     ]
-    known = [
-        {"arm": arm["arm"], "low": arm["interval"][0], "high": arm["interval"][1]} for arm in arms if arm["interval"]
-    ]
-    title = f"{metric}, %"
-    means = _points(arms, "mean", title).encode(tooltip=_tooltip(arms), color=alt.value("var(--accent)"))
+    means = [_shown(arm) for arm in arms]
+    title, accent = f"{metric}, %", alt.value("var(--accent)")
+    one_run = [alt.Tooltip("accuracy:Q", format=".2f"), "seed:N"]
     ticks = _rows(runs).mark_tick(thickness=2, size=12, color="var(--muted)")
-    ticks = ticks.encode(x=_x("accuracy", title), tooltip=[alt.Tooltip("accuracy:Q", format=".2f"), "seed:N"])
-    whiskers = [item.encode(color=alt.value("var(--accent)")) for item in _whiskers(known, title)]
-    caption = "Dot: mean with its 95 % interval. Ticks: single runs."
-    touch = _rows(arms).mark_rect(color="transparent").encode(tooltip=_tooltip(arms))
-    return Figure(name, "Accuracy", caption, _layer([touch, ticks, *whiskers, means], ROW * len(arms)))
+    whiskers = _whiskers(arms, title)
+    layers = [
+        _rows(means).mark_rect(color="transparent").encode(tooltip=TOOLTIP),
+        ticks.encode(x=_x("accuracy", title), tooltip=one_run),
+        *(line.encode(color=accent, tooltip=TOOLTIP) for line in whiskers),
+        _points(means, "mean", title).encode(color=accent, tooltip=TOOLTIP),
+    ]
+    caption = f"Dot: mean{' with its 95 % interval' if whiskers else ''}. Ticks: single runs."
+    return Figure(name, "Accuracy", caption, _layer(layers, ROW * len(arms)))
 
 
 def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
@@ -61,50 +63,51 @@ def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
     is_log = max(rates) > LOG_FROM * min(rates)
     middle = (max(rates) * min(rates)) ** 0.5 if is_log else (max(rates) + min(rates)) / 2
     front = pareto(arms)
-    points = [arm | {"is_left": arm["images/s"] <= middle, "is_best": arm["arm"] in front} for arm in arms]
+    points = [_shown(arm) | {"is_left": arm["images/s"] <= middle, "is_best": arm["arm"] in front} for arm in arms]
     scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=12, nice=not is_log)
-    x = alt.X(
-        "images/s:Q", title="images/s, forward and backward", scale=scale, axis=alt.Axis(format="~s", tickCount=6)
-    )
+    x = alt.X("images/s:Q", title="images/s, forward and backward", scale=scale, axis=_ticks(format="~s"))
     y = alt.Y("mean:Q", title=f"{metric}, %", scale=alt.Scale(zero=False, padding=12))
     base = alt.Chart(alt.Data(values=points)).encode(x=x, y=y)
-    dots = base.mark_point(filled=True, size=90, color="var(--accent)").encode(opacity=_fade(), tooltip=_tooltip(arms))
-    names = [
-        base.transform_filter(f"datum.is_left === {flag}")
-        .mark_text(align=align, dx=dx, dy=-8, limit=150, color="var(--ink)")
-        .encode(text=alt.condition(NAMED, "arm:N", alt.value("")))
-        for flag, align, dx in (("true", "left", 8), ("false", "right", -8))
-        if any(str(point["is_left"]).lower() == flag for point in points)
+    sides = {True: {"align": "left", "dx": 8}, False: {"align": "right", "dx": -8}}  # of a name, by is_left
+    layers = [
+        base.mark_point(filled=True, size=TOUCH, color="transparent").encode(tooltip=TOOLTIP),
+        base.mark_point(filled=True, size=90, color="var(--accent)").encode(opacity=_fade(), tooltip=TOOLTIP),
+        *(
+            base.transform_filter(f"datum.is_left === {str(is_left).lower()}")
+            .mark_text(**side, dy=-8, limit=150, color="var(--ink)")
+            .encode(text=alt.condition(NAMED, "arm:N", alt.value("")))
+            for is_left, side in sides.items()
+            if any(point["is_left"] == is_left for point in points)
+        ),
     ]
-    touch = base.mark_point(filled=True, size=TOUCH, color="transparent").encode(tooltip=_tooltip(arms))
     caption = "Named: no other arm is both faster and more accurate."
-    return Figure(name, "Accuracy against speed", caption, _layer([touch, dots, *names], max(200, ROW * len(arms))))
+    return Figure(name, "Accuracy against speed", caption, _layer(layers, max(200, ROW * len(arms))))
 
 
 def effects(name: str, found: list[dict[str, Any]], resolve: float) -> Figure:
     """Draw each difference of two arms with its interval, a row each. `found` is the data of the comparison."""
     baselines = {item["baseline"] for item in found}
+    several = len(baselines) > 1
     rows = [
-        item
-        | {"row": item["arm"] if len(baselines) == 1 else f"{item['arm']} - {item['baseline']}"}
-        | {"kind": verdict_kind(item["verdict"])}
+        {key: item[key] for key in ("arm", "difference", "interval", "outcome", "verdict")}
+        | {"row": f"{item['arm']} - {item['baseline']}" if several else item["arm"]}
         for item in found
     ]
-    known = [row | {"low": row["interval"][0], "high": row["interval"][1]} for row in rows if row["interval"]]
-    kinds = list(dict.fromkeys(KINDS.values()))
-    colours = alt.Scale(domain=kinds, range=[f"var(--{kind})" for kind in kinds])
-    by_kind = {"color": alt.Color("kind:N", scale=colours, legend=None), "tooltip": ["verdict:N"]}
-    title = "difference, points" if len(baselines) > 1 else f"difference from {found[0]['baseline']}, points"
+    title = "difference, points" if several else f"difference from {found[0]['baseline']}, points"
+    colours = alt.Scale(domain=OUTCOMES, range=[f"var(--{outcome})" for outcome in OUTCOMES])
+    style = {"color": alt.Color("outcome:N", scale=colours, legend=None), "tooltip": ["verdict:N"]}
     band = alt.Chart(alt.Data(values=[{"low": -resolve, "high": resolve}])).mark_rect(color="var(--band)")
     zero = alt.Chart(alt.Data(values=[{"zero": 0}])).mark_rule(color="var(--muted)")
+    whiskers = _whiskers(rows, title, "row")
     layers = [
         band.encode(x=_x("low", title), x2="high:Q"),
         zero.encode(x=_x("zero", title)),
         _rows(rows, "row").mark_rect(color="transparent").encode(tooltip=["verdict:N"]),
-        *(whiskers.encode(**by_kind) for whiskers in _whiskers(known, title, "row")),
-        _points(rows, "difference", title, "row").encode(**by_kind),
+        *(line.encode(**style) for line in whiskers),
+        _points(rows, "difference", title, "row").encode(**style),
     ]
-    caption = f"Simultaneous 95 % intervals. Band: differences within {resolve:g} points."
+    intervals = "Simultaneous 95 % intervals. " if whiskers else ""
+    caption = f"{intervals}Band: differences within {resolve:g} points."
     return Figure(name, "Effect", caption, _layer(layers, ROW * len(rows)))
 
 
@@ -115,10 +118,6 @@ def pareto(arms: list[dict[str, Any]]) -> set[str]:
         for arm in arms
         if not any(other["images/s"] > arm["images/s"] and other["mean"] > arm["mean"] for other in arms)
     }
-
-
-ACTIVE = "active === null || datum.arm === active"
-NAMED = "active === null ? datum.is_best : datum.arm === active"
 
 
 def _fade() -> Any:
@@ -133,24 +132,31 @@ def _rows(values: list[dict[str, Any]], row: str = "arm") -> alt.Chart:
 
 def _x(field: str, title: str) -> alt.X:
     """Return the axis that the layers of a chart share: with one title, without zero."""
-    axis = alt.Axis(tickCount=alt.ExprRef("ceil(width / 70)"), labelFlush=False)
-    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=8), axis=axis)
+    return alt.X(f"{field}:Q", title=title, scale=alt.Scale(zero=False, padding=8), axis=_ticks())
+
+
+def _ticks(**style: str) -> alt.Axis:
+    """Return an axis with as many ticks as its width has room for."""
+    return alt.Axis(tickCount=alt.ExprRef("ceil(width / 70)"), labelFlush=False, **style)
 
 
 def _points(values: list[dict[str, Any]], field: str, title: str, row: str = "arm") -> alt.Chart:
     return _rows(values, row).mark_point(filled=True, size=90).encode(x=_x(field, title))
 
 
-def _whiskers(values: list[dict[str, Any]], title: str, row: str = "arm") -> list[alt.Chart]:
-    """Return a line from `low` to `high` in each row; no layer without values, of which Vega warns."""
+def _whiskers(items: list[dict[str, Any]], title: str, row: str = "arm") -> list[alt.Chart]:
+    """Return a line along the interval of each item; no layer where none has one, since Vega would warn of it."""
+    known = [item for item in items if item["interval"]]
+    keys = {"arm", row} | ({"outcome", "verdict"} if row == "row" else set(SHOWN))
+    values = [{key: item[key] for key in keys} | dict(zip(("low", "high"), item["interval"])) for item in known]
     if not values:
         return []
     return [_rows(values, row).mark_rule(strokeWidth=2).encode(x=_x("low", title), x2="high:Q")]
 
 
-def _tooltip(arms: list[dict[str, Any]]) -> list[alt.Tooltip]:
-    names = {"mean": ".2f", "n": "d", "images/s": ",.0f", "epochs": ".2f"}
-    return [alt.Tooltip(f"{name}:Q", format=text) for name, text in names.items() if name in arms[0]]
+def _shown(arm: dict[str, Any]) -> dict[str, Any]:
+    """Return what charts show of an arm of the table's data."""
+    return {key: arm[key] for key in ("arm", *SHOWN)}
 
 
 def _layer(layers: list[alt.Chart], height: int) -> alt.LayerChart:

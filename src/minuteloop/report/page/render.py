@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ def page(report: Report, sections: list[Section]) -> str:
 
     loader = jinja2.FileSystemLoader(HERE)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.policies["json.dumps_kwargs"] = {}  # keys in their own order
     charts = {section.name: _charts(report, section) for section in sections}
     specs = {figure.name: figure.spec() for parts in charts.values() for _, figures in parts for figure in figures}
     return environment.get_template("page.html").render(
@@ -82,21 +84,29 @@ def _facts(report: Report) -> list[str]:
 
 
 def _verdicts(report: Report, sections: list[Section]) -> list[dict[str, Any]]:
-    """Return the verdicts on arms against a baseline: [{of, baseline, arms: [(label, kind, verdict)]}] by group."""
-    from minuteloop.report.page.charts import verdict_kind
+    """Return, for each group with a baseline, what the comparison says: [{of, baseline, lines}].
 
+    A line is (outcome, labels, verdict): the largest gain first, arms of one verdict in one line.
+    """
     compared = next((section.data["effects"] for section in sections if section.name == "compare"), [])
     if report.pairs:
         return []
-    return [
-        {
-            "of": group.words,
-            "baseline": found[0]["baseline"],
-            "arms": [(item["arm"], verdict_kind(item["verdict"]), item["verdict"]) for item in found],
-        }
-        for group in report.groups
-        if (found := _of_group(compared, group))
-    ]
+    groups = []
+    for group in report.groups:
+        found = sorted(_of_group(compared, group), key=_rank)
+        lines: dict[tuple[str, str], list[str]] = {}
+        for item in found:
+            lines.setdefault((item["outcome"], item["verdict"]), []).append(item["arm"])
+        if found:
+            texts = [(outcome, labels, verdict) for (outcome, verdict), labels in lines.items()]
+            groups.append({"of": group.words, "baseline": found[0]["baseline"], "lines": texts})
+    return groups
+
+
+def _rank(effect: dict[str, Any]) -> tuple[int, float]:
+    """Order effects: gains, losses, no difference, unresolved; the largest first."""
+    outcome = effect["outcome"]
+    return ("better", "worse", "none", "unresolved").index(outcome), -abs(effect["difference"])
 
 
 def _charts(report: Report, section: Section) -> list[tuple[str, list[Figure]]]:
@@ -135,6 +145,7 @@ def _data_url(drawing: Drawing) -> str:
     return f"data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}"
 
 
+@cache
 def _vega() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one script, of the version that altair writes for."""
     import altair
