@@ -196,6 +196,7 @@ class StudyConfig:
         *({}, _is_one_list, "must be a key and the list of its values, such as {arch: [resnet18, convnext]}"),
         "an arm for each value of one key: {arch: [resnet18, convnext]}",
     )
+    only: list[str] = setting([], "arms to run of those that the study has, beside the baseline; []: all")
     cumulative: dict[str, Any] = _names(
         "arms none, +a, +b, ...: the first names of {modernization: [a, b]}, or ingredient"
     )

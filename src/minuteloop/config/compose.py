@@ -97,7 +97,11 @@ def compose_with_hydra(
     config_dir: str = "",
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
-    """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
+    """Return the checked config, and all that was composed: with Hydra's own node, whose `run.dir` is resolved.
+
+    Raises:
+        ConfigError: if the config is not valid.
+    """
     check_overrides(overrides, CONF)
     search_path = create_config_search_path(str(CONF))
     if config_dir:
@@ -112,9 +116,8 @@ def compose_with_hydra(
             version.setbase("1.3")
         Hydra.create_main_hydra2("train", search_path)
         cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
-        settings = cfg.hydra
-        OmegaConf.resolve(settings.run)
-        return checked(cfg, settings, image_size), settings
+        OmegaConf.resolve(cfg.hydra.run)
+        return checked(cfg, cfg.hydra, image_size), cfg
     except Exception as error:
         if not is_user_error(error):
             raise

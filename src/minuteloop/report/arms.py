@@ -176,3 +176,11 @@ def _text(run: Run, shared: set[str]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, list | dict | bool) or value is None else str(value)
     return text if len(text) <= 30 else f"{text[:27]}..."
+
+
+def pooled_std(arms: list[Arm]) -> float | None:
+    """Return the std of runs within their arms, in points; None without two runs of an arm."""
+    several = [arm.percents for arm in arms if len(arm.runs) > 1]
+    degrees = sum(len(values) - 1 for values in several)
+    squares = sum((len(values) - 1) * statistics.variance(values) for values in several)
+    return (squares / degrees) ** 0.5 if degrees else None

@@ -7,9 +7,11 @@ import json
 import sys
 from pathlib import Path
 
+from minuteloop.report.arms import accuracy_metric, groups_of
 from minuteloop.report.page.render import write_page
+from minuteloop.report.plan import plan
 from minuteloop.report.report import VIEWS, Report, read_report, sections_of
-from minuteloop.report.runs import STUDY, copy_without_folder
+from minuteloop.report.runs import STUDY, copy_without_folder, load_runs
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
 
@@ -19,6 +21,12 @@ USAGE = "{program} [VIEW] RUNS... [options]"
 def run(arguments: list[str], program: str, description: str) -> str:
     """Return what `report` prints, Markdown or JSON, after writing the files asked for. Raises ConfigError."""
     options = _parse(arguments, program, description)
+    if options.view == "plan":
+        name, *folders = map(str, options.runs)
+        runs = load_runs([Path(folder) for folder in folders])[0] if folders else []
+        groups = groups_of(runs, accuracy_metric(runs, options.metric)) if runs else []
+        section = plan(name, options.config_dir, groups, options.resolve)
+        return json.dumps(section.data, indent=2) if options.json else section.markdown()
     report = read_report(
         options.runs,
         options.where,
@@ -46,7 +54,9 @@ def run(arguments: list[str], program: str, description: str) -> str:
 
 
 def _parse(arguments: list[str], program: str, description: str) -> argparse.Namespace:
-    views = "\n".join(f"  {name:10}{answers}" for name, (answers, _) in VIEWS.items())
+    answers = {name: answer for name, (answer, _) in VIEWS.items()}
+    answers["plan"] = f"what a study costs and can resolve: {program} plan NAME [RUNS like it...]"
+    views = "\n".join(f"  {name:10}{answer}" for name, answer in answers.items())
     parser = argparse.ArgumentParser(
         prog=program,
         description=f"{description}\n\nviews (default: all that the runs can answer):\n{views}",
@@ -66,7 +76,8 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
     add("--html", type=Path, metavar="FILE", help="write one HTML page, which needs no network and no other file")
     add("--records", type=Path, metavar="FILE", help="write the runs' records to one small file (.jsonl) to share")
     add("--json", action="store_true", help="print JSON for programs")
-    view = arguments[0] if arguments and arguments[0] in VIEWS else None
+    add("-cd", "--config-dir", default="", help="of plan: a folder with your own studies")
+    view = arguments[0] if arguments and arguments[0] in (*VIEWS, "plan") else None
     options = parser.parse_intermixed_args(arguments[1:] if view else arguments)
     options.view = view
     if options.records and options.records.suffix != ".jsonl":

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from minuteloop.records.summary import strength_words
-from minuteloop.report.arms import Arm, Group
+from minuteloop.report.arms import Arm, Group, pooled_std
 from minuteloop.report.section import Section, Table
-from minuteloop.report.statistics import Effect, against_baseline, all_pairs, verdict, winners_inflation
+from minuteloop.report.statistics.effects import Effect, against_baseline, all_pairs
+from minuteloop.report.statistics.seeds import winners_inflation
+from minuteloop.report.statistics.verdicts import outcome, verdict
 
 if TYPE_CHECKING:
     from minuteloop.report.report import Report
@@ -37,7 +39,8 @@ def compare(report: Report) -> Section | None:
             label = f"{arm} - {other}" if report.pairs else arm
             rows.append([label, *([group.words] if several else []), effect_text(effect), _p(effect), says])
             values.append([None, *([None] if several else []), effect.difference, effect.p, None])
-            found.append(_data(arm, other, group, effect, says))
+            answer = {"outcome": outcome(effect, report.resolve), "verdict": says}
+            found.append(_data(arm, other, group, effect) | answer)
         if not report.pairs:
             sentences.append(f"Baseline{of}: {baseline.label}, {baseline.mean:.2f} %, n = {len(baseline.runs)}.")
         unfair += [f"{line}{of}." for line in warnings(group)]
@@ -68,7 +71,7 @@ def _p(effect: Effect) -> str:
     return "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "< 0.001"
 
 
-def _data(label: str, other: str, group: Group, effect: Effect, says: str) -> dict[str, Any]:
+def _data(label: str, other: str, group: Group, effect: Effect) -> dict[str, Any]:
     return {
         "arm": label,
         "baseline": other,
@@ -79,7 +82,6 @@ def _data(label: str, other: str, group: Group, effect: Effect, says: str) -> di
         "p": effect.p,
         "n": effect.n,
         "method": effect.method,
-        "verdict": says,
     }
 
 
@@ -90,7 +92,7 @@ def _method(effects: Iterable[Effect]) -> list[str]:
 def _winner(group: Group, baseline: Arm) -> list[str]:
     """Return by how much the best arm probably looks better than it is, because it was chosen."""
     best = max(group.arms, key=lambda arm: arm.mean)
-    spread = _pooled_std(group.arms)
+    spread = pooled_std(group.arms)
     if len(group.arms) < 3 or best is baseline or spread is None:
         return []
     n = min(len(arm.runs) for arm in group.arms)
@@ -99,14 +101,6 @@ def _winner(group: Group, baseline: Arm) -> list[str]:
         f"{best.label} is the best of {len(group.arms)}: of equal arms the best would look {excess:.2f} points better "
         "than it is; --confirm trains it and the baseline again with fresh seeds"
     ]
-
-
-def _pooled_std(arms: list[Arm]) -> float | None:
-    """Return the std of runs within their arms, in points; None without two runs of an arm."""
-    several = [arm.percents for arm in arms if len(arm.runs) > 1]
-    degrees = sum(len(values) - 1 for values in several)
-    squares = sum((len(values) - 1) * statistics.variance(values) for values in several)
-    return (squares / degrees) ** 0.5 if degrees else None
 
 
 def warnings(group: Group) -> list[str]:

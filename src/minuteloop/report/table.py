@@ -10,7 +10,7 @@ from minuteloop.records.summary import strength_words
 from minuteloop.report.arms import Arm
 from minuteloop.report.runs import differing_keys
 from minuteloop.report.section import Section, Table
-from minuteloop.report.statistics import interval
+from minuteloop.report.statistics.effects import interval
 from minuteloop.validation import ConfigError, did_you_mean
 
 if TYPE_CHECKING:

@@ -88,6 +88,11 @@ def make_study(settings: StudyConfig, name: str) -> Study:
     baseline = next(iter(arms)) if settings.baseline is None else settings.baseline
     if baseline not in arms:
         raise ConfigError(f"study.baseline={baseline}: must be the name of an arm{did_you_mean(baseline, arms)}")
+    for name in settings.only:
+        if name not in arms:
+            raise ConfigError(f"study.only={name}: must be the name of an arm{did_you_mean(name, arms)}")
+    if settings.only:
+        arms = {name: arm for name, arm in arms.items() if name in (baseline, *settings.only)}
     is_named = kind in ("arms", "each")
     return Study(
         name=name,

@@ -46,7 +46,7 @@ def accuracy(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
     title, accent = f"{metric}, %", alt.value("var(--accent)")
     one_run = [alt.Tooltip("accuracy:Q", format=".2f"), "seed:N"]
     ticks = _rows(runs).mark_tick(thickness=2, size=12, color="var(--muted)")
-    whiskers = _whiskers(arms, title)
+    whiskers = _whiskers(means, title)
     layers = [
         _rows(means).mark_rect(color="transparent").encode(tooltip=TOOLTIP),
         ticks.encode(x=_x("accuracy", title), tooltip=one_run),
@@ -89,7 +89,8 @@ def effects(name: str, found: list[dict[str, Any]], resolve: float) -> Figure:
     baselines = {item["baseline"] for item in found}
     several = len(baselines) > 1
     rows = [
-        {key: item[key] for key in ("arm", "difference", "interval", "outcome", "verdict")}
+        {key: item[key] for key in ("arm", "difference", "outcome", "verdict")}
+        | _ends(item)
         | {"row": f"{item['arm']} - {item['baseline']}" if several else item["arm"]}
         for item in found
     ]
@@ -144,19 +145,20 @@ def _points(values: list[dict[str, Any]], field: str, title: str, row: str = "ar
     return _rows(values, row).mark_point(filled=True, size=90).encode(x=_x(field, title))
 
 
-def _whiskers(items: list[dict[str, Any]], title: str, row: str = "arm") -> list[alt.Chart]:
-    """Return a line along the interval of each item; no layer where none has one, since Vega would warn of it."""
-    known = [item for item in items if item["interval"]]
-    keys = {"arm", row} | ({"outcome", "verdict"} if row == "row" else set(SHOWN))
-    values = [{key: item[key] for key in keys} | dict(zip(("low", "high"), item["interval"])) for item in known]
-    if not values:
-        return []
-    return [_rows(values, row).mark_rule(strokeWidth=2).encode(x=_x("low", title), x2="high:Q")]
+def _whiskers(values: list[dict[str, Any]], title: str, row: str = "arm") -> list[alt.Chart]:
+    """Return a line from `low` to `high` in each row that has them; no layer without a row, since Vega warns of it."""
+    known = [value for value in values if "low" in value]
+    return [_rows(known, row).mark_rule(strokeWidth=2).encode(x=_x("low", title), x2="high:Q")] if known else []
 
 
 def _shown(arm: dict[str, Any]) -> dict[str, Any]:
     """Return what charts show of an arm of the table's data."""
-    return {key: arm[key] for key in ("arm", *SHOWN)}
+    return {key: arm[key] for key in ("arm", *SHOWN)} | _ends(arm)
+
+
+def _ends(item: dict[str, Any]) -> dict[str, float]:
+    """Return the ends of an item's interval, {} where it has none."""
+    return dict(zip(("low", "high"), item["interval"] or (), strict=False))
 
 
 def _layer(layers: list[alt.Chart], height: int) -> alt.LayerChart:
