@@ -139,7 +139,7 @@ def specs(elements):
 
 def values_of(spec, field):
     """Return the values of a field in the last layer of a chart whose rows have it."""
-    rows = [layer["data"]["values"] for layer in spec["layer"]]
+    rows = [layer.get("data", spec.get("data"))["values"] for layer in spec["layer"]]
     return next([row[field] for row in data] for data in reversed(rows) if field in data[0])
 
 
