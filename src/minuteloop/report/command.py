@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from minuteloop.report.arms import accuracy_metric, groups_of
+from minuteloop.report.page.render import write_page
 from minuteloop.report.plan import plan
 from minuteloop.report.plots.style import write_figure
 from minuteloop.report.report import VIEWS, Report, read_report, sections_of
@@ -43,6 +45,9 @@ def run(arguments: list[str], program: str, description: str) -> str:
         _write_figures(sections, options.figures)
     if options.records:
         write_records(report, options.records)
+    if options.html:
+        write_page(report, sections, options.html)
+        print(f"page: {options.html.resolve()}", file=sys.stderr)
     if options.json:
         return json.dumps({section.name: section.data for section in sections}, indent=2)
     question = [f"# {report.study['question']}"] if report.study.get("question") else []
@@ -69,6 +74,7 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
     add("--by", action="append", metavar="KEY", help="an arm is all runs of equal KEY, such as arch.name; repeatable")
     add("--sort", metavar="COLUMN", help="order the table by a column, largest first")
     add("--figures", type=Path, metavar="FOLDER", help="write each figure there as SVG and PNG")
+    add("--html", type=Path, metavar="FILE", help="write one HTML page, which needs no network and no other file")
     add("--records", type=Path, metavar="FILE", help="write the runs' records to one small file (.jsonl) to share")
     add("--json", action="store_true", help="print JSON for programs")
     add("-cd", "--config-dir", default="", help="of plan: a folder with your own studies")

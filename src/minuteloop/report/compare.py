@@ -11,7 +11,7 @@ from minuteloop.report.arms import Arm, Group, pooled_std
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect, against_baseline, all_pairs
 from minuteloop.report.statistics.seeds import winners_inflation
-from minuteloop.report.statistics.verdicts import verdict
+from minuteloop.report.statistics.verdicts import outcome, verdict
 
 if TYPE_CHECKING:
     from minuteloop.report.report import Report
@@ -39,7 +39,8 @@ def compare(report: Report) -> Section | None:
             label = f"{arm} - {other}" if report.pairs else arm
             rows.append([label, *([group.words] if several else []), effect_text(effect), _p(effect), says])
             values.append([None, *([None] if several else []), effect.difference, effect.p, None])
-            found.append(_data(arm, other, group, effect, says))
+            answer = {"outcome": outcome(effect, report.resolve), "verdict": says}
+            found.append(_data(arm, other, group, effect) | answer)
         if not report.pairs:
             sentences.append(f"Baseline{of}: {baseline.label}, {baseline.mean:.2f} %, n = {len(baseline.runs)}.")
         unfair += [f"{line}{of}." for line in warnings(group)]
@@ -70,7 +71,7 @@ def _p(effect: Effect) -> str:
     return "-" if effect.p is None else f"{effect.p:.3f}" if effect.p >= 0.001 else "< 0.001"
 
 
-def _data(label: str, other: str, group: Group, effect: Effect, says: str) -> dict[str, Any]:
+def _data(label: str, other: str, group: Group, effect: Effect) -> dict[str, Any]:
     return {
         "arm": label,
         "baseline": other,
@@ -81,7 +82,6 @@ def _data(label: str, other: str, group: Group, effect: Effect, says: str) -> di
         "p": effect.p,
         "n": effect.n,
         "method": effect.method,
-        "verdict": says,
     }
 
 

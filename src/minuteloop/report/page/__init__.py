@@ -1,0 +1,1 @@
+"""A report as one HTML page that needs nothing beside it: template, style and script are files of this folder."""
