@@ -1,10 +1,12 @@
 """Compose a config with Hydra and check what was composed. The command line and Python both come through here."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,23 +100,33 @@ def compose_with_hydra(
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
     """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
+    with own_hydra(overrides, config_dir):
+        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
+        settings = cfg.hydra
+        OmegaConf.resolve(settings.run)
+        return checked(cfg, settings, image_size), settings
+
+
+@contextlib.contextmanager
+def own_hydra(overrides: list[str] | tuple[str, ...], config_dir: str) -> Iterator[None]:
+    """Start a Hydra for composing `overrides`, beside that of a program around this one.
+
+    Raises:
+        ConfigError: for an error of the user's inside.
+    """
     check_overrides(overrides, CONF)
     search_path = create_config_search_path(str(CONF))
     if config_dir:
         if not Path(config_dir).is_dir():
             raise ConfigError(f"config_dir={config_dir}: no such folder")
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
-    # of a program around this one
     previous, version_base = GlobalHydra.instance().hydra, None if HYDRA_1_4 else version.getbase()
     GlobalHydra.instance().clear()
     try:
         if not HYDRA_1_4:
             version.setbase("1.3")
         Hydra.create_main_hydra2("train", search_path)
-        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
-        settings = cfg.hydra
-        OmegaConf.resolve(settings.run)
-        return checked(cfg, settings, image_size), settings
+        yield
     except Exception as error:
         if not is_user_error(error):
             raise
