@@ -1,10 +1,12 @@
 """Compose a config with Hydra and check what was composed. The command line and Python both come through here."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +99,20 @@ def compose_with_hydra(
     config_dir: str = "",
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
-    """Return the checked config, and all that was composed: with Hydra's own node, whose `run.dir` is resolved.
+    """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
+    with own_hydra(overrides, config_dir):
+        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
+        settings = cfg.hydra
+        OmegaConf.resolve(settings.run)
+        return checked(cfg, settings, image_size), settings
+
+
+@contextlib.contextmanager
+def own_hydra(overrides: list[str] | tuple[str, ...], config_dir: str) -> Iterator[None]:
+    """Start a Hydra for composing `overrides`, beside that of a program around this one.
 
     Raises:
-        ConfigError: if the config is not valid.
+        ConfigError: for an error of the user's inside.
     """
     check_overrides(overrides, CONF)
     search_path = create_config_search_path(str(CONF))
@@ -108,16 +120,13 @@ def compose_with_hydra(
         if not Path(config_dir).is_dir():
             raise ConfigError(f"config_dir={config_dir}: no such folder")
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
-    # of a program around this one
     previous, version_base = GlobalHydra.instance().hydra, None if HYDRA_1_4 else version.getbase()
     GlobalHydra.instance().clear()
     try:
         if not HYDRA_1_4:
             version.setbase("1.3")
         Hydra.create_main_hydra2("train", search_path)
-        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
-        OmegaConf.resolve(cfg.hydra.run)
-        return checked(cfg, cfg.hydra, image_size), cfg
+        yield
     except Exception as error:
         if not is_user_error(error):
             raise

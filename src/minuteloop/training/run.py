@@ -47,8 +47,7 @@ def compose_run(
     overrides: list[str] | tuple[str, ...], config_name: str = "config", config_dir: str = ""
 ) -> tuple[Config, Path]:
     """Return the checked config, and the folder for its record. Raises ConfigError."""
-    config, composed = compose_with_hydra(overrides, config_name, config_dir)
-    settings = composed.hydra
+    config, settings = compose_with_hydra(overrides, config_name, config_dir)
     if settings.mode and settings.mode.name == "MULTIRUN":
         raise ConfigError(f"config_name={config_name}: is a sweep, not one run; use python train.py -cn {config_name}")
     return config, resume.folder_for(config, Path(settings.run.dir))
