@@ -71,7 +71,7 @@ def _mean(values: list[float], format_: str) -> Cell:
 
 
 def _strength(arm: Arm) -> Cell:
-    return " / ".join(dict.fromkeys(strength_words(run.record["plan"]) for run in arm.runs)), None
+    return strength_words(*(run.record["plan"] for run in arm.runs)), None
 
 
 def _memory(arm: Arm) -> Cell:
