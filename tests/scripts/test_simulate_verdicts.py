@@ -75,7 +75,7 @@ def test_tables(files, monkeypatch, capsys):
         "does not",
         "spreads differ",
     ]
-    assert [row[0] for row in cells[2:5]] == ["normal", "real, one spread", "real"]
+    assert [row[0] for row in cells[2:5]] == ["real", "one-spread", "normal"]
     # two arms, a study has one difference: the same rate by study and by arm
     assert all(row[3] == row[4] for row in cells[2:5])
     # R: power.t.test(n = 3, power = 0.8): 3.07
