@@ -4,8 +4,8 @@
 
 The seeds of a simulated study come from real records (result.json, or JSON rows of a bench). Pools of seeds are small:
 each one is centred by its mean, multiplied by sqrt(n / (n - 1)), and the residuals of all pools of three and more are
-drawn from together, without replacement within a study. 'real, one spread' first divides each pool by its std; 'normal'
-is the reference. The unit is the std of what is drawn from.
+drawn from together, without replacement within a study ('real'). 'one-spread' first divides each pool by its std;
+'normal' is the reference. The unit is the std of what is drawn from.
 
 First table, A/A: all arms are alike. How often any arm, one given arm or any pair of a study is said to differ, one
 given arm is said to differ from the baseline at either of two budgets and to carry over or not, and spreads are said to
@@ -35,6 +35,7 @@ from minuteloop.report.statistics.verdicts import carries_over, outcome
 
 FEWEST = 3  # values of a pool
 BASELINE = "baseline"
+RUNS = ["real", "one-spread", "normal"]
 UNIT = 100  # points: large against the step of an accuracy, so that only the shape of residuals counts
 
 Draw = Callable[[int], np.ndarray]  # number of runs -> their deviations from the arm's mean, std 1
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--arms", type=int, nargs="+", default=[1, 5], help="beside the baseline (default: 1 5)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5], help="of an arm (default: 3 5)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation (default: %(default)s)")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="to draw from (default: all)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     args = parser.parse_args()
     pools = read_pools(args.files)
@@ -159,8 +161,8 @@ def main() -> None:
         parser.error(f"files: must hold an arm with at least {FEWEST} seeds")
     sizes = ", ".join(f"{name} {len(pool)} (std {100 * np.std(pool, ddof=1):.2f})" for name, pool in pools.items())
     print(f"{sum(map(len, pools.values()))} runs of {len(pools)} pools, std in points: {sizes}")
-    kinds = {"normal": None, "real, one spread": residuals(pools, True), "real": residuals(pools, False)}
-    cells = list(itertools.product(kinds, args.arms, args.seeds))
+    kinds = {"real": residuals(pools, False), "one-spread": residuals(pools, True), "normal": None}
+    cells = list(itertools.product(args.runs, args.arms, args.seeds))
     with ProcessPoolExecutor(args.jobs) as processes:
         tasks = [(kinds[kind], arms, seeds, args.studies, args.seed) for kind, arms, seeds in cells]
         results = list(processes.map(simulate_cell, tasks))

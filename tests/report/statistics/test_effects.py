@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from minuteloop.report.statistics.effects import against_baseline, all_pairs, interval, spreads_differ
+from minuteloop.validation import ConfigError
 
 # Dunnett 1955, blood counts, as in the documentation of scipy.stats.dunnett
 BLOOD = {
@@ -150,6 +151,11 @@ def test_two_equal_seeds_by_rounding_do_not_make_spreads_differ():
 def test_values_must_be_finite(values):
     with pytest.raises(ValueError, match="arm b: must have a finite value for each seed"):
         against_baseline({"a": [90.0, 91.0], "b": values}, "a")
+
+
+def test_baseline_must_be_an_arm():
+    with pytest.raises(ConfigError, match=r"^baseline=contrl: must be an arm\. Did you mean control\?$"):
+        against_baseline(BLOOD, "contrl")
 
 
 def test_every_reader_gets_the_same_interval():

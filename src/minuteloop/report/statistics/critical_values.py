@@ -8,6 +8,7 @@ what a study yet to be run would resolve. Imports scipy.special only: scipy.stat
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,8 @@ NORMAL_WEIGHTS = np.exp(-(NORMALS**2) / 2) / np.exp(-(NORMALS**2) / 2).sum()
 SPREADS = 33  # abscissae of a spread, at least
 LONGEST_STEP = 0.5  # of the logarithm of a squared spread
 OUTSIDE = 1e-8  # probability left out on each side of a spread's distribution
+POSITIVE = NORMALS[NORMALS >= 0]  # for integrands that are even
+POSITIVE_WEIGHTS = np.where(POSITIVE > 0, 2, 1) * NORMAL_WEIGHTS[NORMALS >= 0]
 MAX_CORRELATION = 0.99  # of two t statistics; above, the grid of NORMALS is too coarse (a lower one is conservative)
 
 
@@ -53,13 +56,13 @@ class ManyToOne:
 
     def tail(self, t: float, df: float) -> float:
         """Return P(max |T_i| > t)."""
-        correlations, counts = np.unique(np.minimum(self.correlations, MAX_CORRELATION), return_counts=True)
-        correlations, counts = correlations[:, None, None], counts[:, None, None]
         spreads, weights = spread_grid(df)
-        shared, own = np.sqrt(correlations) * NORMALS, np.sqrt(1 - correlations)
-        bounds = (t * spreads)[:, None]
-        inside = special.ndtr((shared + bounds) / own) - special.ndtr((shared - bounds) / own)
-        return _probability(1 - weights @ (inside**counts).prod(axis=0) @ NORMAL_WEIGHTS)
+        bounds, inside = (t * spreads)[:, None], 1.0
+        for correlation, count in Counter(self.correlations).items():
+            correlation = min(correlation, MAX_CORRELATION)
+            shared, own = correlation**0.5 * POSITIVE, (1 - correlation) ** 0.5
+            inside *= (special.ndtr((shared + bounds) / own) - special.ndtr((shared - bounds) / own)) ** count
+        return _probability(1 - weights @ inside @ POSITIVE_WEIGHTS)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import special
 
 from minuteloop.report.statistics.critical_values import AllPairs, Family, ManyToOne, Neighbours, critical_value
+from minuteloop.validation import ConfigError, did_you_mean
 
 Arms = dict[str, list[float]]
 
@@ -69,7 +70,12 @@ def against_baseline(arms: Arms, baseline: str) -> dict[str, Effect]:
     Dunnett's comparison, with a spread pooled over all arms, so that arms with few seeds, even one, borrow from the
     others; with one arm it is the pooled t test. Where the spreads differ (`spreads_differ`) each comparison has the
     spreads of its own two arms and Welch's degrees of freedom (Hasler & Hothorn 2008).
+
+    Raises:
+        ConfigError: `baseline` is not an arm.
     """
+    if baseline not in arms:
+        raise ConfigError(f"baseline={baseline}: must be an arm{did_you_mean(baseline, arms)}")
     others = [name for name in arms if name != baseline]
     effects = _effects(arms, [(name, baseline) for name in others], ManyToOne)
     return dict(zip(others, effects, strict=True))
@@ -135,12 +141,13 @@ def _effects(arms: Arms, pairs: list[tuple[str, str]], kind: type[Family]) -> li
     repeated = {name: values for name, values in arms.items() if len(values) > 1}
     if not any(np.ptp(values) for values in repeated.values()):
         return [_effect(arms, pair, EQUAL_SEEDS if repeated else ONE_SEED) for pair in pairs]
+    variances = {name: _variance(values) for name, values in repeated.items()}
     p = spreads_differ(list(arms.values()))
     if p is None:
-        return [_effect(arms, pair, _pooled(arms, pair, kind)) for pair in pairs]
+        return [_effect(arms, pair, _pooled(arms, pair, kind, variances)) for pair in pairs]
     words = f"spreads differ between arms (Bartlett's test, p = {p:.2g})"
     return [
-        _effect(arms, pair, _own_spreads(repeated, pair, kind, words))
+        _effect(arms, pair, _own_spreads(repeated, pair, kind, variances, words))
         if repeated.keys() >= set(pair)
         else _effect(arms, pair, f"{words}, and one seed has none")
         for pair in pairs
@@ -160,11 +167,10 @@ def _effect(arms: Arms, pair: tuple[str, str], error: _Error | str) -> Effect:
     return Effect(difference, low, high, p, n, n_baseline, method, std, df, df_per_seed, family)
 
 
-def _pooled(arms: Arms, pair: tuple[str, str], kind: type[Family]) -> _Error:
+def _pooled(arms: Arms, pair: tuple[str, str], kind: type[Family], variances: dict[str, float]) -> _Error:
     n, n_baseline = (len(arms[name]) for name in pair)
-    repeated = [values for values in arms.values() if len(values) > 1]
-    df = sum(len(values) - 1 for values in repeated)
-    std = (sum((len(values) - 1) * _variance(values) for values in repeated) / df) ** 0.5
+    df = sum(len(arms[name]) - 1 for name in variances)
+    std = (sum((len(arms[name]) - 1) * variance for name, variance in variances.items()) / df) ** 0.5
     if kind is ManyToOne:
         sizes = [len(values) for name, values in arms.items() if name != pair[1]]
         family = ManyToOne(tuple(size / (size + n_baseline) for size in sizes))
@@ -175,8 +181,9 @@ def _pooled(arms: Arms, pair: tuple[str, str], kind: type[Family]) -> _Error:
     return _Error(std * (1 / n + 1 / n_baseline) ** 0.5, std, df, len(arms), family, method)
 
 
-def _own_spreads(arms: Arms, pair: tuple[str, str], kind: type[Family], words: str) -> _Error:
-    variances = {name: _variance(values) for name, values in arms.items()}
+def _own_spreads(
+    arms: Arms, pair: tuple[str, str], kind: type[Family], variances: dict[str, float], words: str
+) -> _Error:
     means = {name: variance / len(arms[name]) for name, variance in variances.items()}  # variances of means
     (v, v_baseline), (u, u_baseline) = ([of[name] for name in pair] for of in (variances, means))
     n, n_baseline = (len(arms[name]) for name in pair)
