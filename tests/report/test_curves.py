@@ -64,6 +64,13 @@ def test_table_has_the_accuracy_at_quarters_of_the_run(tmp_path):
     assert [(curve["column"], curve["n"]) for curve in found.data["curves"]] == [("val/acc", 2), ("train/loss", 2)]
 
 
+def test_first_evaluation_a_step_after_a_quarter_is_shown_there(tmp_path):
+    rows = [f"{step},{step},,,{accuracy},,,\n" for step, accuracy in ((251, 0.2), (502, 0.3), (753, 0.4), (1000, 0.5))]
+    write(tmp_path, [HEADER + "".join(rows)])
+    ((_, *values),) = curves(read_report([tmp_path])).table.values
+    assert values == pytest.approx([20, 20 + 10 * 249 / 251, 30 + 10 * 248 / 251, 50])
+
+
 def test_runs_without_metrics_are_left_out_and_counted(tmp_path):
     write(tmp_path, [metrics([0.2, 0.5], [2, 1]), None])
     found = curves(read_report([tmp_path]))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FILE = "metrics.csv"
 COLUMNS = {"val/acc": "validation accuracy, %", "train/loss": "training loss"}
 QUARTERS = (0.25, 0.5, 0.75, 1.0)  # of a run, at which the table shows the accuracy
+NEAR = 0.02  # of a run, that the first evaluation may come after a quarter: it comes a step later
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,10 @@ def _table(found: list[tuple[Group, list[Curve]]]) -> Table | None:
         for curve in own:
             if curve.column != "val/acc":
                 continue
-            at = np.interp(QUARTERS, curve.steps / curve.steps[-1], curve.mean, left=np.nan)
+            fractions = curve.steps / curve.steps[-1]
+            at = [
+                np.interp(each, fractions, curve.mean) if fractions[0] <= each + NEAR else np.nan for each in QUARTERS
+            ]
             words = [group.words] if with_words else []
             rows.append([curve.arm.label, *words, *("-" if np.isnan(value) else f"{value:.2f} %" for value in at)])
             numbers = [None if np.isnan(value) else float(value) for value in at]

@@ -92,7 +92,7 @@ def ladder(report: Report) -> Section | None:
     if missing := [name for name in names if all(name != rung.arm.label for _, rungs in ladders for rung in rungs)]:
         sentences.append(f"Without a finished run: {', '.join(missing)}.")
     if _has_paper(ladders):
-        sentences.append(_paper_sentence(kind))
+        sentences.append(f"Paper: {_paper_words(kind)}.")
     made = _table(ladders, kind, against, report.resolve)
     return Section("ladder", title, sentences, data, made, lambda: _draw(report, ladders, against))
 
@@ -187,14 +187,15 @@ def _percent(change: float) -> str:
     return f"{abs(change):.0%} {'fewer' if change < 0 else 'more'}"
 
 
-def _paper_sentence(kind: str) -> str:
+def _paper_words(kind: str) -> str:
+    """Return what the paper's differences are."""
     stds = [step["std"] for step in paper()["steps"].values()]
     how = {
         "cumulative": "each step on top of those before it",
         "add_one": "where steps were added on top of one another, not alone",
         "drop_one": "minus what adding the step gave, on top of those before it",
     }[kind]
-    return f"Paper: {paper()['source']}, std {min(stds):g} to {max(stds):g}; {how}."
+    return f"{paper()['source']}, std {min(stds):g} to {max(stds):g}; {how}"
 
 
 def _table(ladders: list[tuple[Group, list[Rung]]], kind: str, against: str, resolve: float) -> Table:
@@ -255,4 +256,5 @@ def _draw(report: Report, ladders: list[tuple[Group, list[Rung]]], against: str)
     from minuteloop.report.plots.ladder import plot_ladder
 
     title = report.study.get("question") or "What each rung gives"
-    return plot_ladder([(group.words, rungs) for group, rungs in ladders], title, against, report.metric)
+    words = _paper_words(report.study["kind"]) if _has_paper(ladders) else ""
+    return plot_ladder([(group.words, rungs) for group, rungs in ladders], title, against, report.metric, words)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minuteloop.records.machine import machine_words
+from minuteloop.report.plots.style import svg
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
 
@@ -137,12 +137,7 @@ def _data_url(drawing: Drawing) -> str:
     """Return a matplotlib figure as the address of an SVG image that holds it."""
     from base64 import b64encode
 
-    from matplotlib import rc_context
-
-    buffer = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "minuteloop"}):
-        drawing.savefig(buffer, format="svg", metadata={"Date": None})
-    return f"data:image/svg+xml;base64,{b64encode(buffer.getvalue()).decode()}"
+    return f"data:image/svg+xml;base64,{b64encode(svg(drawing).encode()).decode()}"
 
 
 @cache

@@ -21,13 +21,17 @@ LEFT, BARS, GAP, EFFECTS, COLUMN = 1.75, 2.45, 0.3, 1.95, 0.6  # inches, from le
 ALPHA = 0.75  # of bars
 
 
-def plot_ladder(panels: Sequence[tuple[str, list[Rung]]], title: str, against: str, metric: str) -> Figure:
-    """Draw a panel for each (words, rungs), one below the other, the first rung on top."""
+def plot_ladder(
+    panels: Sequence[tuple[str, list[Rung]]], title: str, against: str, metric: str, paper_words: str
+) -> Figure:
+    """Draw a panel for each (words, rungs), one below the other, the first rung on top.
+
+    `against` says what effects are differences to, `paper_words` what the paper's are; "" without any.
+    """
     heights = [HEAD + (WORDS if words else 0) + ROW * len(rungs) + FOOT for words, rungs in panels]
     arms = [rung.arm for _, rungs in panels for rung in rungs]
-    has_paper = any(rung.paper is not None for _, rungs in panels for rung in rungs)
     subtitle = "bars: mean accuracy, with its 95 % interval; right: effects with simultaneous 95 % intervals"
-    subtitle += f"; diamonds: {paper()['source']}" if has_paper else ""
+    subtitle += f"; diamonds: {paper_words}" if paper_words else ""
     canvas = Canvas(WIDTH, sum(heights), title, subtitle, caption(arms))
     bottom = sum(heights)
     for (words, rungs), height in zip(panels, heights, strict=True):
