@@ -1,6 +1,5 @@
 """The page of a report: what stands in its HTML, that nothing of a record is markup, and what its data hold."""
 
-import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -126,7 +125,7 @@ def test_embedded_data_are_what_json_prints(page, tmp_path):
 def test_page_loads_nothing_and_is_small(page):
     html, elements, _ = page
     loaded = [value for _, attributes, _ in elements.all for key in ("src", "href") if (value := attributes.get(key))]
-    assert loaded == []
+    assert loaded == ["#table", "#compare"]
     assert not re.search(r"@import|url\(", "".join(elements.texts("style")))
     (policy,) = (item["content"] for _, item, _ in elements.of("meta") if item.get("http-equiv"))
     assert policy.startswith("default-src 'none'")
@@ -194,21 +193,23 @@ def test_all_pairs_have_a_row_each(tmp_path):
     assert all(" - " in row for row in values_of(drawn["effects-0"], "row"))
 
 
-def test_figure_of_a_section_is_an_image_inside_the_page(page, tmp_path):
+def test_figure_of_a_section_is_drawn_in_the_colours_of_the_page(tmp_path):
     from matplotlib.figure import Figure
 
     def figure():
         drawn = Figure(figsize=(2, 1))
-        drawn.text(0.5, 0.5, "milliseconds a step")
+        drawn.text(0.5, 0.5, "<b>ms</b> a step", color="#666666")
+        drawn.text(0.5, 0.2, "blue", color="#0072b2")
         return drawn
 
     report = read_report([write_study(tmp_path)])
     html = render.page(report, [Section("ladder", "The ladder", ["One sentence."], {"rungs": 1}, figure=figure)])
-    (image,) = Elements(html).of("img")
-    assert image[1]["alt"] == "The ladder"
-    address, _, content = image[1]["src"].partition(",")
-    assert address == "data:image/svg+xml;base64"
-    assert "milliseconds a step" in base64.b64decode(content).decode()
+    elements = Elements(html)
+    (grey, blue) = elements.of("text")
+    assert grey[2] == "<b>ms</b> a step" and not elements.of("b")
+    assert "fill: color-mix(in srgb, var(--ink) 60%, var(--card))" in grey[1]["style"]  # 0x66 is 40 % of white
+    assert "fill: #0072b2" in blue[1]["style"]
+    assert "var(--ink) 0%" in html  # the white paper
     assert len(html) < 100_000  # no chart, so no library
 
 

@@ -7,6 +7,10 @@ const views = [];
 const configs = new Map(); // arm -> how its config differs from the first arm's
 for (const row of document.querySelectorAll("tr[data-config]")) configs.set(row.dataset.arm, row.dataset.config);
 
+for (const text of document.querySelectorAll(".drawing text")) {
+  if (configs.has(text.textContent.trim())) text.dataset.arm = text.textContent.trim();
+}
+
 // --- the active arm ---------------------------------------------------------------------------------------------
 
 function activate(arm) {
@@ -87,7 +91,7 @@ for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0];
   heads.forEach((head, column) => {
     const isNumber = [...body.rows].some((row) => row.cells[column].dataset.value !== undefined);
-    head.classList.toggle("number", isNumber);
+    for (const cell of [head, ...[...body.rows].map((row) => row.cells[column])]) cell.classList.toggle("number", isNumber);
     head.querySelector("button").addEventListener("click", () => {
       const first = isNumber ? "descending" : "ascending";
       const second = isNumber ? "ascending" : "descending";

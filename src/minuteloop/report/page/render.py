@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from minuteloop.report.report import Report
 
 HERE = Path(__file__).parent
+GREY = 8  # how far the channels of a grey are apart, of 255
 NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}  # module -> package
 
 
@@ -54,7 +56,7 @@ def page(report: Report, sections: list[Section]) -> str:
         sections=sections,
         charts=charts,
         specs=specs,
-        drawings={section.name: _data_url(section.figure()) for section in sections if section.figure},
+        drawings={section.name: _svg(section.figure()) for section in sections if section.figure},
         arms={arm.label for arm in report.arms},
         data={section.name: section.data for section in sections},
         style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -133,11 +135,20 @@ def _of_group(items: list[dict[str, Any]], group: Any) -> list[dict[str, Any]]:
     return [item for item in items if (item["budget"], item["machine"]) == (group.budget, group.machine)]
 
 
-def _data_url(drawing: Drawing) -> str:
-    """Return a matplotlib figure as the address of an SVG image that holds it."""
-    from base64 import b64encode
+def _svg(drawing: Drawing) -> str:
+    """Return a matplotlib figure as an SVG element whose greys, from ink to paper, are those of the page's theme."""
+    from markupsafe import Markup
 
-    return f"data:image/svg+xml;base64,{b64encode(svg(drawing).encode()).decode()}"
+    text = svg(drawing)
+    return Markup(re.sub(r"(?<=: )#[0-9a-f]{6}", _themed, text[text.index("<svg") :]))
+
+
+def _themed(colour: re.Match) -> str:
+    """Return a grey as a mix of the page's ink and its card, and other colours as they are."""
+    channels = [int(colour[0][start : start + 2], 16) for start in (1, 3, 5)]
+    if max(channels) - min(channels) > GREY:
+        return colour[0]
+    return f"color-mix(in srgb, var(--ink) {100 - 100 * channels[0] / 255:.0f}%, var(--card))"
 
 
 @cache
