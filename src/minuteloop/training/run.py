@@ -67,7 +67,7 @@ def train(
     and `cell` its name there. The record keeps `overrides`, those that were typed. An error is recorded, then raised; a
     signal that ends the run before its evaluation raises signals.Stopped.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    resume.make_folder(folder)
     stopwatch = Stopwatch(started)
     with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt", cell):
         record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder), overrides)
@@ -75,6 +75,8 @@ def train(
         try:
             if asked.resume:
                 log.info(resume_line(record))
+            if asked.rerun and sweep is None:
+                log.warning("rerun=true changes nothing: a single run always trains; it is for sweeps (-m)")
             with service_started_early(asked.logger.name == "wandb"):
                 _train(record, stopwatch, interrupt, sweep)
         except SystemExit as stop:
@@ -100,8 +102,6 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Pa
     asked = typed(record.frozen_config) if record.frozen_config else record.asked
     config = _with_data_root(hardware.resolve_auto(asked))
     record.config = config = replace(config, test=reads_test_set(record.asked, is_cell=sweep is not None))
-    if config.compile:
-        hardware.keep_compiled_kernels()
     parts, plan = _build_and_plan(record, stopwatch, sweep)
     cost = count(parts.spec, parts.spec.image_size)
     record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
