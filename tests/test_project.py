@@ -1,8 +1,8 @@
 """Named runs, the direction of imports, the length of files, and the wheel."""
 
 import ast
+import dataclasses
 import importlib.util
-import itertools
 import json
 import os
 import subprocess
@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from minuteloop import compose
+from minuteloop.nets.spec import resolve
+from minuteloop.records.record import config_hash
+from minuteloop.study.grid import compose_study
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/minuteloop"
@@ -32,18 +34,41 @@ def _marks(study):
 
 
 @pytest.mark.parametrize("recipe", [pytest.param(study, marks=_marks(study), id=study.stem) for study in STUDIES])
-def test_every_cell_of_a_study_composes(recipe):
-    params = RECIPES[recipe].hydra.sweeper.params
-    overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()])
-    choices = [
-        [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
-        for override in overrides
-        if override.key_or_group != "seed"
-    ]
-    cells = list(itertools.product(*choices))
-    assert len(cells) > 2 and params.get("seed", "range(0,5)") == "range(0,5)"
-    for cell in cells:
-        compose(list(cell), config_name=recipe.stem, config_dir=str(recipe.parent))
+def test_every_arm_of_a_study_composes_and_asks_for_another_training(recipe):
+    study, cells = compose_study(recipe.stem)
+    assert study.question.endswith("?") and len(study.arms) > 2 and len(study.seeds) >= 3
+    assert len(cells) == len(study.arms) * len(study.seeds) * len(study.budgets)
+    hashes = {config_hash(compose(arm, config_name=recipe.stem)) for arm in study.arms.values()}
+    assert len(hashes) == len(study.arms)
+
+
+ROADMAP = [  # Liu 2022, fig. 2
+    *("stage_ratio", "patchify", "depthwise", "width", "inverted_bottleneck", "spatial_first", "large_kernel"),
+    *("gelu", "fewer_activations", "fewer_norms", "layernorm", "separate_downsampling"),
+]
+
+
+def test_ladder_climbs_the_roadmap_with_one_recipe_and_one_stem_stride():
+    ladder, cells = compose_study("convnext_ladder")
+    assert list(ladder.arms) == ["none", *(f"+{step}" for step in ROADMAP)]
+    assert (ladder.budgets, ladder.seeds, len(cells)) == (["60s"], [0, 1, 2, 3, 4], 65)
+    transfer, cells = compose_study("transfer")
+    assert transfer.arms == ladder.arms and (transfer.budgets, len(cells)) == (["15s", "60s", "240s"], 117)
+    for name in ("none", "+patchify", "+separate_downsampling"):
+        config = compose(ladder.arms[name], config_name="convnext_ladder")
+        assert config_hash(config) == config_hash(compose(ladder.arms[name], config_name="transfer"))
+        assert config.recipe.callbacks["ema"] is None and config.recipe.strength == 0
+        assert resolve(config.arch, config.size, 32, 10).used_strides[0] == 2
+
+
+def test_drop_one_starts_from_convnext():
+    study, _ = compose_study("convnext_drop_one")
+    dropped, whole = (
+        dataclasses.asdict(compose(overrides, config_name="convnext_drop_one").arch)
+        for overrides in (study.arms["all"], ["arch=convnext"])
+    )
+    assert list(study.arms) == ["all", *(f"-{step}" for step in [*ROADMAP, "conv_bias", "layer_scale"])]
+    assert dropped | {"name": "convnext"} == whole
 
 
 def is_alias(file):
@@ -52,11 +77,11 @@ def is_alias(file):
 
 
 def test_studies_of_every_arch_and_recipe_leave_none_out():
-    listed = RECIPES[ROOT / "recipes/every_arch.yaml"].hydra.sweeper.params.arch.split(",")
+    listed = RECIPES[ROOT / "recipes/every_arch.yaml"].study.each.arch
     files = (ROOT / "conf/arch").glob("*.yaml")
     assert sorted([*listed, "timm"]) == sorted(file.stem for file in files if not is_alias(file))
     assert {file.stem for file in (ROOT / "conf/arch").glob("*.yaml") if is_alias(file)} == {"resnet50", "convnext_t"}
-    listed = RECIPES[ROOT / "recipes/every_recipe.yaml"].hydra.sweeper.params.recipe.split(",")
+    listed = RECIPES[ROOT / "recipes/every_recipe.yaml"].study.each.recipe
     assert sorted(listed) == sorted(file.stem for file in (ROOT / "conf/recipe").glob("*.yaml"))
 
 
@@ -89,7 +114,7 @@ FLOORS = [
     {""},  # minuteloop/__init__.py: names imported when first used
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-KNOW_HYDRA = ("cli.py", "config/", "study/multirun.py")
+KNOW_HYDRA = ("cli.py", "config/", "study/grid.py", "study/multirun.py")
 
 
 def imported_modules(text, folder):
@@ -162,6 +187,13 @@ def test_import_guard_lets_pass(path, text):
     assert wrong_imports(path, text) == []
 
 
+def test_hydra_plugin_imports_nothing_heavy_at_the_start_of_other_programs():
+    tree = ast.parse((ROOT / "src/hydra_plugins/minuteloop_sweeper.py").read_text())
+    top = ast.Module([node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+    packages = {module.partition(".")[0] for module in imported_modules(ast.unparse(top), "")}
+    assert packages == {"collections", "dataclasses", "hydra"}
+
+
 def test_files_and_functions_are_short():
     long_files = {path: len(text.splitlines()) for path, text in SOURCES.items() if len(text.splitlines()) > 300}
     long_functions = {
@@ -179,7 +211,9 @@ HAS_HATCHLING = importlib.util.find_spec("hatchling") is not None
 COMPOSE = """
 import minuteloop
 from minuteloop.config.compose import CONF, RECIPES, compose
+from minuteloop.study.grid import compose_study
 print(CONF, RECIPES, compose().arch.name, compose(config_name="convnext_cpu_minute").data.holdout)
+print(len(compose_study("stems")[1]))
 """
 
 
@@ -198,7 +232,7 @@ def test_wheel_carries_configs_and_named_runs(tmp_path):
     for folder in ("conf", "recipes"):
         for file in (ROOT / folder).rglob("*.*"):
             assert f"minuteloop/{file.relative_to(ROOT)}" in names
-    assert "minuteloop/data/sample/train.webp" in names
+    assert {"minuteloop/data/sample/train.webp", "hydra_plugins/minuteloop_sweeper.py"} <= names
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
     assert "minuteloop = minuteloop.cli:main" in archive.read(entry_points).decode()
 
@@ -208,7 +242,7 @@ def test_wheel_carries_configs_and_named_runs(tmp_path):
     env = {"PYTHONPATH": str(site), "PATH": os.environ["PATH"]}
     done = subprocess.run([sys.executable, "-c", COMPOSE], capture_output=True, text=True, env=env, cwd=tmp_path)
     package = site / "minuteloop"
-    assert done.stdout.strip() == f"{package / 'conf'} {package / 'recipes'} convnext 0", done.stderr
+    assert done.stdout.strip() == f"{package / 'conf'} {package / 'recipes'} convnext 0\n20", done.stderr
     command = [sys.executable, "-m", "minuteloop", "train", "--help", "-cd", "recipes", "-cn", "convnext_cpu_minute"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.returncode == 0 and "  data.holdout=0 " in done.stdout, done.stderr

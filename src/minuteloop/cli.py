@@ -27,7 +27,7 @@ from minuteloop.config.overrides import check_overrides, without_hyphens
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.terminal import drop_lost_output
 from minuteloop.study import multirun
-from minuteloop.training.resume import folder_for
+from minuteloop.training.resume import folder_for, make_folder
 from minuteloop.validation import did_you_mean
 
 STARTED = time.perf_counter()  # of the command
@@ -148,12 +148,13 @@ def _job(cfg: DictConfig) -> float | None:
 
 
 class CheckConfig(Callback):
-    """Rejects a wrong config before Hydra makes the run's folder, and sends a run that resumes to its own."""
+    """Rejects a wrong config before the run's folder is made, and sends a run that resumes to its own."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook, which turns any exception but SystemExit into a warning."""
         with exit_on_user_error(CONF, sys.argv[1:]):
             folder = folder_for(checked(config, config.hydra), Path(config.hydra.run.dir))
+            make_folder(folder)
         with read_write(config.hydra.run):
             config.hydra.run.dir = str(folder)
 

@@ -38,11 +38,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def keep_compiled_kernels() -> None:
-    """Cache torch.compile's kernels in ~/.cache/minuteloop/compiled, unless TORCHINDUCTOR_CACHE_DIR is set."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path.home() / ".cache/minuteloop/compiled"))
-
-
 def resolve_auto(config: Config) -> Config:
     """Return `config` with every `auto` about the machine replaced, and set torch's threads. Raises ConfigError."""
     import torch

@@ -166,49 +166,57 @@ def _are_budgets(value: list) -> bool:
     return len(set(value)) == len(value) and all(re.fullmatch(BUDGET, str(budget)) for budget in value)
 
 
-def _is_one_list(value: dict) -> bool:
-    """Whether there is at most one key, with a list of different scalars, at least one."""
-    lists = list(value.values())
-    return len(lists) <= 1 and all(isinstance(entries, list) and _are_scalars(entries) for entries in lists)
+def _is_one_list(value: object) -> bool:
+    """Whether `value` is a mapping of one key to a list of different scalars, at least one."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    (entries,) = value.values()
+    is_flat = isinstance(entries, list) and not any(isinstance(entry, list | dict) for entry in entries)
+    return is_flat and 0 < len(entries) == len(set(map(str, entries)))
 
 
-def _are_scalars(entries: list) -> bool:
-    return 0 < len(entries) == len(set(map(str, entries))) and not any(isinstance(e, list | dict) for e in entries)
-
-
-def _is_one_list_of_names(value: dict) -> bool:
+def _is_one_list_of_names(value: object) -> bool:
     return _is_one_list(value) and value.keys() <= set(GENERATED)
 
 
 def _names(help: str) -> Any:
     rule = "must be one list of different names, such as {modernization: [patchify, gelu]}, or of ingredient"
-    return custom({}, _is_one_list_of_names, rule, help)
+    return custom(None, _is_one_list_of_names, rule, help, allow=(None,))
 
 
 @dataclass
 class StudyConfig:
-    """A question over arms, seeds and budgets. Its arms are named, or generated from one list of names."""
+    """A question over arms, seeds and budgets. Its arms are named, or generated from one list."""
 
     question: str = setting("", "what the study asks, in a sentence")
     baseline: str | None = setting(None, "arm that the others are compared with; null: the first")
-    arms: dict[str, Any] = setting({}, "arms by name, each a list of overrides: {small: [size=nano, recipe.lr=0.1]}")
-    each: dict[str, Any] = custom(
-        *({}, _is_one_list, "must be a key and the list of its values, such as {arch: [resnet18, convnext]}"),
-        "an arm for each value of one key: {arch: [resnet18, convnext]}",
+    arms: Any = custom(
+        *(
+            None,
+            lambda value: isinstance(value, dict) and value != {},
+            "must be arms by name, each a list of overrides",
+        ),
+        "arms by name, each a list of overrides: {small: [size=nano, recipe.lr=0.1]}",
+        allow=(None,),
+    )
+    each: Any = custom(
+        *(None, _is_one_list, "must be a key and the list of its values, such as {arch: [resnet18, convnext]}"),
+        "an arm for each value of a key: {arch: [resnet18, convnext]}",
+        allow=(None,),
     )
     only: list[str] = setting([], "arms to run of those that the study has, beside the baseline; []: all")
-    cumulative: dict[str, Any] = _names(
-        "arms none, +a, +b, ...: the first names of {modernization: [a, b]}, or ingredient"
+    cumulative: Any = _names(
+        "arms none, +a, +b, ...: of {modernization: [a, b]} or {ingredient: [a, b]} the first names"
     )
-    add_one: dict[str, Any] = _names("arms none, +a, +b, ...: each name alone")
-    drop_one: dict[str, Any] = _names("arms all, -a, -b, ...: each name left out")
+    add_one: Any = _names("arms none, +a, +b, ...: each name alone")
+    drop_one: Any = _names("arms all, -a, -b, ...: each name left out")
     seeds: Any = custom(
         *(5, _are_seeds, "must be a number of seeds >= 1, or a list of different seeds >= 0"),
         "number of seeds, from 0 on, or a list of them; each arm trains with every one",
     )
     budgets: list[str] = custom(
         *([], _are_budgets, "must be different lengths > 0 with their units, such as [15s, 60s]"),
-        "budgets, of which each arm trains with every one; []: budget",
+        "budgets; each arm trains with every one; []: the key budget",
     )
 
 

@@ -42,6 +42,7 @@ SYNONYMS = {
     "leaky_relu": "leaky",
     "swish": "silu",
 }
+NOT_FINITE = ("nan", "inf", "-inf")  # numbers, which OmegaConf makes text where a key holds text
 # types of fields that have no rule of their own
 TYPES = {
     bool: "must be true or false",
@@ -177,6 +178,7 @@ def check(config: object, path: str = "") -> None:
         if "test" not in rule:
             if isinstance(value, int) and spec.default_factory is not dataclasses.MISSING:  # by interpolation
                 raise ConfigError(f"{where}={value}: must be a list")
+            _check_text(where, value)
             continue
         by_stage = rule["by_stage"] and isinstance(value, list)
         if by_stage and not value:
@@ -186,6 +188,13 @@ def check(config: object, path: str = "") -> None:
                 match = closest(entry, rule["allow"]) if isinstance(entry, str) else None
                 hint = f". Did you mean {match}?" if match else ""
                 raise ConfigError(f"{where}={entry}: {rule['rule']}{hint}")
+        _check_text(where, value)
+
+
+def _check_text(where: str, value: object) -> None:
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, str) and entry in NOT_FINITE:
+            raise ConfigError(f"{where}={entry}: must be text, not a number")
 
 
 def rule_of(schema: type, key: str) -> str:

@@ -52,7 +52,7 @@ def test_ingredient_can_be_removed_and_added():
 
 
 def test_runs_of_the_same_second_have_different_folders():
-    folders = {compose_with_hydra([])[1].hydra.run.dir for _ in range(3)}
+    folders = {compose_with_hydra([])[1].run.dir for _ in range(3)}
     assert len(folders) == 3
 
 

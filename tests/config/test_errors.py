@@ -46,6 +46,7 @@ MESSAGES = {
     "arch.block.norm=batchnorm": "must be one of bn, ln, gn, evonorm_b0, evonorm_s0, none. Did you mean bn?",
     "arch.block.layout=1 x 1": "must be a sequence of 1, k, K and | such as '1 k 1'",
     "arch.block.bias=often": "must be true or false",
+    "arch.block.bias=99999999999999999999999": "must be true or false",
     "arch.block=3": "must be a mapping, or set one of its keys",
     "arch.stages.widths=5": "must be a list of integers",
     "arch.stages.depths=[a,b]": "must be a list of integers",
@@ -55,6 +56,8 @@ MESSAGES = {
     "seed=null": "must be an integer >= 0",
     "++seed=a": "must be an integer >= 0",
     "name=null": "must be text on one line, not blank",
+    "name=inf": "must be text, not a number",
+    "recipe.name=nan": "must be text, not a number",
     "data.holdout=abc": "must be an integer in [0, 49000]",
     "evaluations=0": "must be an integer in [1, 1000]",
     "name=exp#1": "cannot be parsed; type 'name=\"exp#1\"'",
@@ -87,6 +90,7 @@ PARTS = {
     "recipe.batch.mixup.alpha=0": ["recipe.batch.mixup.alpha=0", "~recipe.batch.mixup switches it off"],
     "name=' '": ["name= : must be text on one line, not blank"],
     "name=''": ["name=: must be text on one line, not blank"],
+    "logger.tags=[a,nan]": ["logger.tags=nan: must be text, not a number"],
     "+lerning_rate=3": ["+lerning_rate=3: unknown key", "recipe"],
 }
 
@@ -263,6 +267,22 @@ def test_text_that_is_a_number_is_that_number(word, monkeypatch):
 def test_text_that_is_an_integer_is_that_integer():
     config = compose(["threads='2'", "size.depth=['1','2']"])
     assert (config.threads, config.size.depth) == (2, [1, 2])
+
+
+@pytest.mark.parametrize("variable", ["WANDB_API_KEY", "GITHUB_TOKEN", "my_secret", "PGPASSWORD"])
+def test_no_secret_of_the_environment_gets_into_a_record(variable, monkeypatch):
+    monkeypatch.setenv(variable, "hunter2")
+    for key, value in (("name", "a-${oc.env:%s}"), ("logger.tags", "[b,'${oc.env:%s,none}']")):
+        text = message(f"{key}={value % variable}")
+        assert text == f"{key}=${{oc.env:{variable}}}: must not be a secret; the record and W&B keep it"
+    monkeypatch.setenv("MONKEY", "banana")
+    assert compose(["name=${oc.env:MONKEY}"]).name == "banana"
+
+
+@pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x", "/tmp/" + 300 * "x"])
+def test_run_folder_that_cannot_be_made_is_rejected(folder, capsys):
+    line = error_line(f"hydra.run.dir={folder}", capsys=capsys)
+    assert line.startswith(f"error: hydra.run.dir={folder}: must be a folder that can be made, got: ")
 
 
 def test_names_from_the_environment_may_hold_spaces(monkeypatch):

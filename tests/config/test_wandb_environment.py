@@ -38,6 +38,7 @@ def test_key_that_wandb_would_reject(override, message):
         ("WANDB_TAGS", "", TAGS),
         ("WANDB_PROJECT", "a:b", PROJECT),
         ("WANDB_RUN_GROUP", "g" * 129, NAME),
+        ("WANDB_JOB_TYPE", "j" * 65, "must be null or at most 64 characters"),
     ],
 )
 def test_variable_that_wandb_would_reject(variable, value, rule, monkeypatch):

@@ -185,13 +185,16 @@ def test_links_in_an_archive_are_not_followed(tmp_path, serve_as_cifar10):
         cifar.load("cifar10", tmp_path)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_files_pickled_again_load_where_a_digest_proves_them(tmp_path, serve_as_cifar10, protocol):
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("keys", [(b"labels", b"data"), ("labels", "data")])
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_files_pickled_again_load_where_a_digest_proves_them(tmp_path, serve_as_cifar10, protocol, keys, order):
     dataset, raw = tiny()
     serve_as_cifar10(dataset)
     for name, content in raw.items():
         rows = np.frombuffer(content, np.uint8).reshape(-1, 3073)
-        pickled = pickle.dumps({b"labels": rows[:, 0].tolist(), b"data": rows[:, 1:].copy()}, protocol)
+        columns = rows[:, 0].tolist(), rows[:, 1:].copy(order)
+        pickled = pickle.dumps(dict(zip(keys, columns, strict=True)), protocol)
         assert b"_core" in pickled or np.__version__ < "2"
         write(tmp_path, {name: pickled})
     assert_images_equal(cifar.load("cifar10", tmp_path), raw)

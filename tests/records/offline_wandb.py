@@ -39,6 +39,7 @@ def logged_points(records: dict[str, list[dict]]) -> dict[tuple[int, str], float
 
 
 def written_points(folder: Path) -> dict[tuple[int, str], float]:
-    """Return the curves in metrics.csv: (step, metric) -> value."""
+    """Return the curves in metrics.csv that other loggers have too: (step, metric) -> value."""
     rows = list(csv.DictReader((folder / "metrics.csv").open()))
-    return {(int(row["step"]), name): float(row[name]) for row in rows for name in row if name != "step" and row[name]}
+    metrics = [name for name in rows[0] if name not in ("step", "seconds")]
+    return {(int(row["step"]), name): float(row[name]) for row in rows for name in metrics if row[name]}

@@ -3,36 +3,25 @@
 import json
 import os
 
+from own_ingredient import write_ingredient
+
 from minuteloop import compose
 from minuteloop.records.environment import describe_code, describe_host, versions
 from minuteloop.records.record import config_hash, find_records
 
 OPTIONS = ["data=sample", "recipe=plain"]
-TRANSFORM = """
-from dataclasses import dataclass
-
-
-@dataclass
-class Mine:
-    stage = "pixels"
-
-    def __call__(self, images, targets):
-        return images, targets
-"""
 
 
 def test_code_hash_includes_the_users_files(tmp_path):
-    (tmp_path / "ingredient").mkdir()
-    (tmp_path / "own_transform.py").write_text(TRANSFORM)
-    (tmp_path / "ingredient/own.yaml").write_text("# @package recipe.batch.own\n_target_: own_transform.Mine\n")
+    file = write_ingredient(tmp_path, "hashed")
 
     def hash_of(*overrides: str) -> str:
         return describe_code(compose([*OPTIONS, *overrides], config_dir=str(tmp_path)).recipe)["hash"]
 
-    before = hash_of("ingredient=[own]")
-    assert before == hash_of("ingredient=[own]") != hash_of()
-    (tmp_path / "own_transform.py").write_text(TRANSFORM + "\n# changed\n")
-    assert hash_of("ingredient=[own]") != before
+    before = hash_of("ingredient=[same]")
+    assert before == hash_of("ingredient=[same]") != hash_of()
+    file.write_text(file.read_text() + "\n# changed\n")
+    assert hash_of("ingredient=[same]") != before
 
 
 def test_records_are_found_by_config_newest_first(tmp_path):

@@ -2,12 +2,15 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minuteloop import compose
 from minuteloop.records.record import Record
+from minuteloop.training.stopwatch import STAGES
 
 
 @pytest.fixture
@@ -18,6 +21,16 @@ def record(tmp_path):
 def strict(folder) -> dict:
     """Parse result.json, without the constants NaN and Infinity that only Python reads."""
     return json.loads((folder / "result.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+
+
+def test_docs_list_exactly_the_keys_of_a_record_and_the_stages_of_its_seconds(record):
+    page = (Path(__file__).parents[2] / "docs/after_training.md").read_text()
+    rows = [
+        line.split(" | ") for line in page.partition("Its keys:")[2].partition("\n## ")[0].splitlines() if "`" in line
+    ]
+    assert sorted(key for row in rows for key in re.findall(r"`(\w+)`", row[0])) == sorted(record.content)
+    (seconds,) = (row[1] for row in rows if "`seconds`" in row[0])
+    assert set(re.findall(r"`(\w+)`", seconds)) == {*STAGES, "total"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float64("nan")], ids=str)

@@ -19,6 +19,7 @@ VARIABLES = {
     "WANDB_NAME": "a run",
     "WANDB_NOTES": "why",
     "WANDB_RUN_GROUP": "nightly",
+    "WANDB_JOB_TYPE": "probe",
     "WANDB_TAGS": "old,new",
     "WANDB_RUN_ID": "abc123",
 }
@@ -52,15 +53,17 @@ def test_wandb_variables_beat_defaults(cwd, monkeypatch):
     assert list(cwd.glob("elsewhere/wandb/offline-run-*-abc123")) and not (cwd / "mine/wandb").exists()
     assert json.loads((cwd / "mine/result.json").read_text())["wandb_id"] == run["run_id"] == "abc123"
     assert (run["project"], run["entity"], run["display_name"]) == ("theirs", "team", "a run")
-    assert (run["notes"], run["run_group"]) == ("why", "nightly")
+    assert (run["notes"], run["run_group"], run["job_type"]) == ("why", "nightly", "probe")
     assert set(run["tags"]) == {"old", "new", "resnet18", "deit", "sample"}
 
 
 def test_typed_keys_beat_wandb_variables(cwd, monkeypatch):
     for variable, value in VARIABLES.items():
         monkeypatch.setenv(variable, value)
-    run = started(cwd / "mine", "logger.project=minuteloop", "logger.group=1", "logger.tags=[mine]", "name=typed")
+    typed = ["logger.project=minuteloop", "logger.group=1", "logger.job_type=2", "logger.tags=[mine]", "name=typed"]
+    run = started(cwd / "mine", *typed)
     assert (run["project"], run["run_group"], run["display_name"]) == ("minuteloop", "1", "typed-mine")
+    assert run["job_type"] == "2"
     assert set(run["tags"]) == {"mine", "resnet18", "deit", "sample"}
 
 

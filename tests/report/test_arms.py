@@ -51,6 +51,8 @@ def test_newest_of_two_runs_with_one_seed_counts(tmp_path):
 def test_what_auto_became_does_not_part_runs_but_what_was_asked_does(tmp_path):
     first, second = seeds(0.5, 0.6)
     second["config"]["recipe"]["lr"] = 0.123  # asked: auto, as recipe.lr of the first
+    assert first["config"]["recipe"]["strength"]["label_smoothing"] == 0.3  # of auto; a faster run has more
+    second["config"]["recipe"]["strength"]["label_smoothing"] = 0.4
     (group,) = groups(tmp_path, [first, second])
     assert len(group.arms) == 1
     del second["asked"]["recipe.lr"]

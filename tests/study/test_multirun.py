@@ -10,12 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import hydra
 import pytest
-from omegaconf import OmegaConf
 
 from minuteloop import cli
 from minuteloop.study import multirun
+from minuteloop.study.design import read_study
 from minuteloop.training.resume import locked
 
 TRAIN = [sys.executable, str(Path(__file__).parents[2] / "train.py")]
@@ -233,6 +232,56 @@ def test_named_study_is_one_sweep_and_one_wandb_group(tmp_path):
         assert f'"{folder.name}"' in done.stdout
 
 
+STUDY = """
+defaults:
+  [config, override arch: resnet18, override recipe: plain, override data: sample, override logger: none, _self_]
+size: {depth: 0.1, width: 0.125, reduce: 32}
+recipe: {batch_size: 64}
+logger: {pictures: false}
+evaluations: 1
+study:
+  question: Does GELU help in two steps?
+  add_one: {modernization: [gelu]}
+  seeds: 2
+  budgets: [2steps]
+hydra: {mode: MULTIRUN}
+"""
+
+
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.exhaustive)])
+def test_study_runs_its_arms_and_leaves_records_that_name_them(tmp_path, launcher):
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/little.yaml").write_text(STUDY)
+    command = [*TRAIN, "-cd", "mine", "-cn", "little", f"hydra/launcher={launcher}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for line in ("study little: Does GELU help in two steps?", "arms: none, +gelu (baseline: none)"):
+        assert f"{line}\n" in done.stdout
+    assert "\ncells: 4; arms: 2; seeds: 2; budgets: 2steps; finished before: 0\n" in done.stdout
+    labels = ["none seed=0", "+gelu seed=0", "none seed=1", "+gelu seed=1"]
+    rows, groups = tables(done)
+    assert [row[LABEL] for row in rows] == labels and [row[0] for row in groups] == ["none", "+gelu"]
+    results = records(tmp_path)
+    (sweep,) = {folder.parent for folder in results}
+    study = read_study(sweep)
+    assert (study.name, study.kind, study.key) == ("little", "add_one", "modernization")
+    for number, label in enumerate(labels):
+        record = results[sweep / f"resnet18-plain-{number}"]
+        name, seed = label.split()
+        steps = "" if name == "none" else "gelu"
+        assert record["overrides"] == [f"modernization=[{steps}]", "budget=2steps", seed]
+        assert study.arm_of(record["overrides"]) == name
+        assert list(record["config"]["arch"]["applied"]) == [steps] * (name != "none")
+        assert "study" not in record["config"] and record["steps"] == 2
+
+    again = subprocess.run([*command, "seed=1"], cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "\ncells: 2; arms: 2; seeds: 1; budgets: 2steps; finished before: 2\n" in again.stdout
+    assert [row[STATUS] for row in tables(again)[0]] == ["finished, reused"] * 2
+
+
 @pytest.mark.exhaustive
 def test_seeds_side_by_side_share_one_measured_rate(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
@@ -244,27 +293,6 @@ def test_seeds_side_by_side_share_one_measured_rate(tmp_path):
         assert len(plans) >= seeds, "a run that a busy machine stops is run again"
         assert all(plan == plans[0] for plan in plans)
     assert done.stdout.count("measuring the rate") == 0
-
-
-STUDIES = {
-    "typed": ({}, ["recipe.lr=1,2", "seed=0,1"]),
-    "in the study": ({"recipe.lr": "1,2", "seed": "0,1"}, []),
-    "the study's, replaced": ({"recipe.lr": "1,2", "seed": "5,6,7"}, ["seed=0,1"]),
-    "added to the study": ({"recipe.lr": "1,2"}, ["seed=0,1"]),
-}
-
-
-@pytest.mark.parametrize("case", STUDIES)
-def test_seeds_vary_slowest_wherever_they_are_given(case):
-    params, typed = STUDIES[case]
-    sweeper = {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "params": params or None}
-    config = OmegaConf.create({"hydra": {"sweeper": sweeper, "overrides": {"task": typed}}})
-    OmegaConf.set_struct(config, True)
-    OmegaConf.set_readonly(config.hydra, True)
-    with hydra.initialize(version_base="1.3", config_path=None):
-        multirun._put_seeds_first(config)
-        cells = multirun._grid_cells(config)
-    assert cells == [[f"seed={seed}", f"recipe.lr={lr}"] for seed in (0, 1) for lr in (1, 2)]
 
 
 def test_second_sweep_in_a_folder_is_refused_while_the_first_runs(monkeypatch, capsys, cwd):

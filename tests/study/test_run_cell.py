@@ -16,6 +16,7 @@ from minuteloop.records.record import config_hash
 from minuteloop.study import earlier_records, multirun
 from minuteloop.study.cell import Cell, read_cells
 from minuteloop.study.cell_process import machines_in_process
+from minuteloop.study.design import Study
 from minuteloop.training.arm_rate import ArmRate, ArmRates
 from minuteloop.validation import ConfigError
 
@@ -238,6 +239,38 @@ def test_wandb_group_is_the_sweeps_unless_the_user_gives_one(settings, monkeypat
     assert started[0][0].logger.group == group
 
 
+STUDY = Study("mine", "", "small", {"small": ["seed=3"], "big": ["size=tiny"]}, "arms", None, [3], ["1s"])
+NO_VARIABLES = {"WANDB_RUN_GROUP": "", "WANDB_JOB_TYPE": "", "WANDB_TAGS": ""}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "variables", "expected"),
+    [
+        ([], {}, ("mine", "study", ["mine", "small"])),
+        (["logger.group=g", "logger.job_type=j", "logger.tags=[t]"], {}, ("g", "j", ["t", "mine", "small"])),
+        # W&B reads group and job type itself; tags of a config would replace those of the variable
+        (
+            [],
+            {"WANDB_RUN_GROUP": "g", "WANDB_JOB_TYPE": "j", "WANDB_TAGS": "t,u"},
+            (None, None, ["t", "u", "mine", "small"]),
+        ),
+    ],
+)
+def test_wandb_runs_of_a_study_share_group_job_type_and_tag(settings, monkeypatch, overrides, variables, expected):
+    for variable, value in (NO_VARIABLES | variables).items():
+        monkeypatch.setenv(variable, value)
+    STUDY.save(Path(settings.sweep.dir))
+    _, started, _ = run_cell(settings, monkeypatch, *overrides)
+    logger = started[0][0].logger
+    assert (logger.group, logger.job_type, logger.tags) == expected
+
+
+def test_overrides_of_a_cell_are_handed_to_its_record(settings, monkeypatch):
+    settings.overrides.task = ["modernization=[gelu]", "name=${arch.name}", "seed=3"]
+    _, started, cell = run_cell(settings, monkeypatch)
+    assert started[0][-1] == cell.overrides == ["modernization=[gelu]", "name=${arch.name}", "seed=3"]
+
+
 def test_wandb_group_of_a_sweep_in_the_current_folder_has_its_name(settings, monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
     monkeypatch.chdir(settings.sweep.dir)
@@ -253,7 +286,7 @@ def test_ctrl_c_reaches_a_cell_that_is_just_starting_in_a_worker(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         config = composed("budget=100000steps")
-        ended = multirun.train_in_process(config, tmp_path / "cell", tmp_path, tmp_path / "stop")
+        ended = multirun.train_in_process(config, tmp_path / "cell", tmp_path, tmp_path / "stop", [])
     finally:
         signal.signal(signal.SIGINT, before)
     assert ended == "exit code 130"

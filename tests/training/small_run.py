@@ -1,5 +1,6 @@
 """A run of a second with all that a checkpoint must hold, ways to interrupt it, and how its folder is compared."""
 
+import csv
 import json
 import os
 import signal
@@ -46,10 +47,28 @@ def repeatable(folder: Path) -> dict:
     return content
 
 
+def curves(folder: Path) -> list[dict[str, str]]:
+    """Return the rows of metrics.csv without their times."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{key: text for key, text in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def curve_seconds(folder: Path) -> list[float]:
+    """Return the column `seconds` of metrics.csv."""
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [float(row["seconds"]) for row in csv.DictReader(file)]
+
+
+def assert_same_training(folder: Path, reference: Path) -> None:
+    """Assert that two runs left equal weights and curves."""
+    assert (folder / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
+    assert curves(folder) == curves(reference)
+
+
 def assert_same_run(folder: Path, reference: Path) -> None:
     """Assert that two runs left equal weights, curves, configs and records, and no other files."""
-    for name in ("model.safetensors", "metrics.csv", "config.yaml"):
-        assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
+    assert_same_training(folder, reference)
+    assert (folder / "config.yaml").read_bytes() == (reference / "config.yaml").read_bytes()
     assert repeatable(folder) == repeatable(reference)
     assert sorted(file.name for file in folder.iterdir()) == sorted(file.name for file in reference.iterdir())
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_run import OPTIONS, STEPS, assert_same_run, read, stop, training_step
+from small_run import OPTIONS, STEPS, assert_same_run, assert_same_training, curve_seconds, read, stop, training_step
 
 import minuteloop
 from minuteloop.records import record
@@ -49,6 +49,9 @@ def test_resume_is_bit_exact_after_sigterm(cwd, reference, monkeypatch, step):
     assert f"attempt 2: continuing after step {step}\n" in (cwd / "mine/log.txt").read_text()
     seconds = content["seconds"]
     assert seconds["train"] > before > 0
+    times = curve_seconds(cwd / "mine")
+    assert times == sorted(times) and 0 < times[0] < before, "they continue those of the first attempt"
+    assert times[-1] == pytest.approx(seconds["train"], rel=1e-5), "the last evaluation comes after training"
     assert sum(seconds[stage] for stage in seconds if stage != "total") == pytest.approx(seconds["total"], rel=1e-6)
     assert_same_run(cwd / "mine", reference.folder)
 
@@ -95,8 +98,7 @@ def test_timed_run_resumes_with_its_frozen_plan(cwd, monkeypatch):
     timed = minuteloop.run([*OPTIONS, "budget=2s", "hydra.run.dir=mine", "resume=true"])
     assert timed["plan"] == plan and timed["seconds"]["calibrate"] > 0
     minuteloop.run([*OPTIONS, f"budget={plan['steps']}steps", "hydra.run.dir=again"])
-    for name in ("model.safetensors", "metrics.csv"):
-        assert (cwd / "mine" / name).read_bytes() == (cwd / "again" / name).read_bytes()
+    assert_same_training(cwd / "mine", cwd / "again")
 
 
 def test_attempt_that_fails_before_training_loses_nothing(cwd, reference, monkeypatch):

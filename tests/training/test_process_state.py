@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from own_ingredient import write_ingredient
 from process_snapshot import differences, snapshot
 from small_run import SMALL
 
@@ -21,18 +22,6 @@ from minuteloop.records import wandb_service
 from minuteloop.validation import ConfigError
 
 QUICK = [*SMALL, "budget=2steps", "evaluations=1"]
-
-INGREDIENT = """
-from dataclasses import dataclass
-
-
-@dataclass
-class Same:
-    stage = "pixels"
-
-    def __call__(self, images, targets):
-        return images, targets
-"""
 
 # what each run is given, and the error that ends it
 RUNS = {
@@ -75,9 +64,7 @@ def test_run_leaves_its_process_as_it_found_it(cwd, odd_settings, name):
 
 
 def test_run_with_a_users_folder_leaves_sys_path_as_it_found_it(cwd):
-    (cwd / "mine/ingredient").mkdir(parents=True)
-    (cwd / "mine/same_images.py").write_text(INGREDIENT)
-    (cwd / "mine/ingredient/same.yaml").write_text("# @package recipe.batch.same\n_target_: same_images.Same\n")
+    write_ingredient(cwd / "mine", "trained_with")
     before = snapshot()
     for _ in range(2):
         minuteloop.run([*QUICK, "ingredient=[same]"], config_dir="mine")

@@ -278,11 +278,10 @@ def test_compile_seconds_are_not_training_seconds(cwd):
     assert record["seconds"]["compile"] > record["seconds"]["train"]
 
 
-def test_folder_that_cannot_be_written_is_one_line_on_stderr(tmp_path):
-    (tmp_path / "runs").write_text("a file where the folder should be")
-    done = subprocess.run([*TRAIN, *QUICK, "budget=1steps"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert "runs" in done.stderr
+def test_folder_that_cannot_be_made_is_a_config_error(cwd):
+    (cwd / "runs").write_text("a file where the folder should be")
+    with pytest.raises(ConfigError, match=r"^hydra\.run\.dir=runs/.*: must be a folder that can be made, got: "):
+        minuteloop.run([*QUICK, "budget=1steps"])
 
 
 def test_config_error_inside_a_run_is_one_line_on_stderr(cwd, monkeypatch, capsys):
@@ -303,9 +302,12 @@ def test_closed_terminal_does_not_end_the_run(tmp_path):
     assert json.loads((tmp_path / "mine/result.json").read_text())["status"] == "finished"
 
 
-def test_train_takes_a_composed_config_and_a_folder(cwd):
-    record = train(compose([*QUICK, *SMALLEST, "budget=1steps"]), cwd / "mine")
-    assert record["status"] == "finished" and (cwd / "mine/result.json").exists()
+def test_train_takes_a_composed_config_and_a_folder_and_warns_of_rerun_outside_of_a_sweep(cwd):
+    line = "warning: rerun=true changes nothing: a single run always trains"
+    for name, sweep in (("mine", None), ("cell", cwd)):
+        record = train(compose([*QUICK, *SMALLEST, "budget=1steps", "rerun=true"]), cwd / name, sweep=sweep)
+        assert record["status"] == "finished" and (cwd / name / "result.json").exists()
+        assert (line in (cwd / name / "log.txt").read_text()) is (sweep is None)
 
 
 @pytest.mark.gpu

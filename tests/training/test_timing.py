@@ -121,12 +121,14 @@ def test_training_seconds_leave_out_evaluation(fake_time):
     assert clock.now() == pytest.approx(6)
     clock.on_validation_start(trainer)
     pass_time(30)
+    assert clock.now() == pytest.approx(6), "while it evaluates"
     clock.on_validation_end(trainer)
     pass_time(3)
     clock.on_train_batch_end(trainer)
     assert clock.now() == pytest.approx(9) and not trainer.should_stop
     clock.on_train_end(trainer)
-    assert clock.seconds == pytest.approx(9)
+    pass_time(5)
+    assert clock.now() == clock.seconds == pytest.approx(9), "also after training"
     seconds = clock.stopwatch.seconds
     assert (seconds["setup"], seconds["eval"], seconds["total"]) == pytest.approx((2, 30, 41))
 

@@ -1,10 +1,13 @@
 """Compose a config with Hydra and check what was composed. The command line and Python both come through here."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import inspect
+import re
 import secrets
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
 from minuteloop.config.wandb_environment import check_wandb_environment
 from minuteloop.schema import TRAIN_IMAGES, Command, Config, StudyConfig
-from minuteloop.validation import ConfigError, check, parse_numbers, rule_of
+from minuteloop.validation import ConfigError, check, flat, parse_numbers, rule_of
 
 # a wheel carries conf/ and recipes/ inside the package, a checkout beside src/
 PACKAGE = Path(__file__).parents[1]
@@ -54,6 +57,9 @@ TRAINER_SET_BY_RUN = {
     **dict.fromkeys(("plugins", "num_sanity_val_steps", "enable_checkpointing", "fast_dev_run"), None),
     **dict.fromkeys(("enable_progress_bar", "enable_model_summary"), None),
 }
+
+# names of environment variables that hold secrets, such as WANDB_API_KEY
+SECRET = r"SECRET|TOKEN|PASSW|CREDENTIAL|(^|_)(API)?KEY(_|$)"
 
 # Hydra 1.4 has no version_base and takes a list of what a config may call; its OmegaConf renames a function
 HYDRA_1_4 = "execution_whitelist" in inspect.signature(hydra.main).parameters
@@ -97,10 +103,20 @@ def compose_with_hydra(
     config_dir: str = "",
     image_size: int = IMAGE_SIZE,
 ) -> tuple[Config, DictConfig]:
-    """Return the checked config, and all that was composed: with Hydra's own node, whose `run.dir` is resolved.
+    """Return the checked config and Hydra's own, whose `run.dir` is resolved. Raises ConfigError."""
+    with own_hydra(overrides, config_dir):
+        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
+        settings = cfg.hydra
+        OmegaConf.resolve(settings.run)
+        return checked(cfg, settings, image_size), settings
+
+
+@contextlib.contextmanager
+def own_hydra(overrides: list[str] | tuple[str, ...], config_dir: str) -> Iterator[None]:
+    """Start a Hydra for composing `overrides`, beside that of a program around this one.
 
     Raises:
-        ConfigError: if the config is not valid.
+        ConfigError: for an error of the user's inside.
     """
     check_overrides(overrides, CONF)
     search_path = create_config_search_path(str(CONF))
@@ -108,16 +124,13 @@ def compose_with_hydra(
         if not Path(config_dir).is_dir():
             raise ConfigError(f"config_dir={config_dir}: no such folder")
         search_path.prepend("command-line", f"file://{Path(config_dir).resolve()}", anchor="schema")
-    # of a program around this one
     previous, version_base = GlobalHydra.instance().hydra, None if HYDRA_1_4 else version.getbase()
     GlobalHydra.instance().clear()
     try:
         if not HYDRA_1_4:
             version.setbase("1.3")
         Hydra.create_main_hydra2("train", search_path)
-        cfg = hydra.compose(config_name, overrides=list(overrides), return_hydra_config=True)
-        OmegaConf.resolve(cfg.hydra.run)
-        return checked(cfg, cfg.hydra, image_size), cfg
+        yield
     except Exception as error:
         if not is_user_error(error):
             raise
@@ -153,6 +166,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
         raise ConfigError("study: needs a sweep; add -m, or hydra: {mode: MULTIRUN} to the file of the study")
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study")])
     _check_missing(cfg)
+    _check_secrets(cfg)
     cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
     OmegaConf.set_struct(cfg, False)  # set by Hydra's command line, but not by its compose
     files = Files(settings)
@@ -185,6 +199,14 @@ def _check_missing(cfg: DictConfig) -> None:
     """Raise ConfigError where a value is ???, which OmegaConf would replace by the default."""
     for key in sorted(OmegaConf.missing_keys(cfg)):
         raise ConfigError(f"{key}=???: {rule_of(Config, key) or 'must have a value'}")
+
+
+def _check_secrets(cfg: DictConfig) -> None:
+    """Raise ConfigError where a value comes from an environment variable that holds a secret by its name."""
+    for key, value in flat(OmegaConf.to_container(cfg, resolve=False)).items():
+        for variable in re.findall(r"\$\{oc\.env:\s*(\w+)", str(value)):
+            if re.search(SECRET, variable.upper()):
+                raise ConfigError(f"{key}=${{oc.env:{variable}}}: must not be a secret; the record and W&B keep it")
 
 
 def _check_sizes(config: Config) -> None:

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from minuteloop.validation import LISTED, ConfigError
+from minuteloop.schema import Config
+from minuteloop.validation import LISTED, TYPES, ConfigError, rule_of
 
 # the usual words of the field -> how it is spelled here; {} is the value
 USUAL_WORDS = {
@@ -65,6 +66,8 @@ def _check_word(override: str, key: str, value: str) -> None:
         raise ConfigError(f"{override}: unknown key; '~{removed}' switches it off where the recipe has it")
     if key in SLOTS and re.fullmatch(r"\w+", value) and value != "null":
         raise ConfigError(f"{override}: must be a mapping. Did you mean 'ingredient=[{value}]'?")
+    if re.fullmatch(r"[+-]?\d+", value) and value not in ("0", "1") and rule_of(Config, key) == TYPES[bool]:
+        raise ConfigError(f"{override}: {TYPES[bool]}")  # OmegaConf takes any integer
     if usual:
         left, _, right = usual.partition("=")
         items = value.split(",")  # of a sweep

@@ -6,9 +6,7 @@ Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 import hashlib
-import io
 import os
-import pickle
 import shutil
 import tarfile
 import zlib
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minuteloop.data.cifar_pickles import unpickle
 from minuteloop.validation import ConfigError
 
 PIXELS = 3 * 32 * 32  # bytes of an image
@@ -210,7 +209,7 @@ def _decode_batch(dataset: Dataset, batch: Batch, layout: str, read: Callable[[s
         if batch.md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != batch.md5:
             raise DamagedFileError("its content differs: wrong MD5")
         try:
-            raw = _unpickle(raw, dataset.labels)
+            raw = unpickle(raw, dataset.labels)
         except Exception as error:  # a hostile pickle can raise anything
             raise DamagedFileError(" ".join(str(error).split()) or type(error).__name__) from error
     width = len(dataset.labels) + PIXELS
@@ -250,45 +249,3 @@ def md5(path: Path) -> str:
 
 def _file_name(batch: Batch, layout: str) -> str:
     return batch.name + (".bin" if layout == "binary" else "")
-
-
-class _ArrayState:
-    """Replaces numpy arrays and dtypes in a pickle: stores their state and calls nothing."""
-
-    def __init__(self, *_):
-        pass
-
-    def __setstate__(self, state):
-        self.state = state
-
-
-def _encode_latin1(text: str, _encoding: str) -> bytes:
-    """Return the bytes that Python 3 pickles as text with protocol 2."""
-    return text.encode("latin1")
-
-
-class _Unpickler(pickle.Unpickler):
-    """Loads plain values and arrays; rejects every other class or function."""
-
-    def find_class(self, module, name):
-        # not numpy's own classes: np.ndarray(shape, "O", buffer) would let a pickle forge pointers
-        # _core: pickled again by numpy 2
-        if (module, name) in {
-            ("numpy.core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy", "ndarray"),
-            ("numpy", "dtype"),
-        }:
-            return _ArrayState
-        if (module, name) == ("_codecs", "encode"):
-            return _encode_latin1
-        raise pickle.UnpicklingError(f"forbidden global {module}.{name}")
-
-
-def _unpickle(raw: bytes, label_keys: tuple[bytes, ...]) -> bytes:
-    """Convert one file of the python layout to the bytes of its records."""
-    content = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
-    _, shape, _, fortran, pixels = content[b"data"].state
-    pixels = np.frombuffer(pixels, np.uint8).reshape(shape, order="F" if fortran else "C")
-    labels = [np.array(content[key], np.uint8)[:, None] for key in label_keys]
-    return np.concatenate([*labels, pixels], axis=1).tobytes()

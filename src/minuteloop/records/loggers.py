@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,9 +29,12 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.close()
 
 
-def start_loggers(config: Config, record: Record, resumed: bool) -> list[Logger]:
-    """Return the started loggers; `resumed` continues the files of an earlier attempt."""
-    loggers: list[Logger] = [MetricsCSV(record.folder / "metrics.csv", resumed)]
+def start_loggers(config: Config, record: Record, seconds: Callable[[], float], resumed: bool) -> list[Logger]:
+    """Return the started loggers.
+
+    `seconds` returns the training seconds so far; `resumed` continues the files of an earlier attempt.
+    """
+    loggers: list[Logger] = [MetricsCSV(record.folder / "metrics.csv", seconds, resumed)]
     if config.logger.name == "tensorboard":
         loggers.append(TensorBoard(record.folder, name="", version="tensorboard"))
     if config.logger.name == "wandb":
@@ -41,9 +45,14 @@ def start_loggers(config: Config, record: Record, resumed: bool) -> list[Logger]
 
 
 def resume_loggers(loggers: list[Logger], metrics_csv: Path) -> None:
-    """Give the loggers that want it the curves of the earlier attempts; `metrics_csv` ends at the checkpoint."""
+    """Give the loggers that want it the curves of the earlier attempts; `metrics_csv` ends at the checkpoint.
+
+    Seconds are a column of that file alone.
+    """
     with metrics_csv.open(newline="") as file:
-        rows = [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+        rows = [
+            {key: float(text) for key, text in row.items() if text and key != "seconds"} for row in csv.DictReader(file)
+        ]
     for logger in loggers:
         if hasattr(logger, "resume"):
             logger.resume(rows)

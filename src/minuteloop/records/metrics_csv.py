@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
 
 from minuteloop.records.record import named_os_errors
 
-COLUMNS = ("step", "train/loss", "lr", "val/acc", "val/loss", "test/acc", "test/loss")
+COLUMNS = ("step", "seconds", "train/loss", "lr", "val/acc", "val/loss", "test/acc", "test/loss")
 
 
 class MetricsCSV(Logger):
     """Lightning logger that appends a row to a file at each log, so that a killed run keeps its curves.
 
-    With `resumed` the file is that of an earlier attempt.
+    `seconds` returns the training seconds so far, over all attempts. With `resumed` the file is that of an earlier
+    attempt, and its columns are kept.
     """
 
-    def __init__(self, path: Path, resumed: bool = False) -> None:
+    def __init__(self, path: Path, seconds: Callable[[], float], resumed: bool = False) -> None:
         super().__init__()
-        self.path = path
-        if not resumed:
+        self.path, self.seconds, self.columns = path, seconds, list(COLUMNS)
+        if resumed:
+            with path.open(newline="") as file:
+                self.columns = next(csv.reader(file))
+        else:
             with named_os_errors(path), path.open("w", newline="") as file:
                 csv.writer(file).writerow(COLUMNS)
 
@@ -32,6 +37,7 @@ class MetricsCSV(Logger):
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a row; metrics that are not one of COLUMNS go to other loggers only."""
-        row = {"step": step} | {key: f"{value:.6g}" for key, value in metrics.items() if key in COLUMNS}
+        numbers = {**metrics, "seconds": self.seconds()}
+        row = {"step": step} | {key: f"{value:.6g}" for key, value in numbers.items() if key in COLUMNS}
         with named_os_errors(self.path), self.path.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
+            csv.DictWriter(file, self.columns, extrasaction="ignore").writerow(row)

@@ -45,19 +45,26 @@ def strength_lines(plan: dict, recipe: Recipe, asked: object) -> list[str]:
     return lines
 
 
-def strength_words(plan: dict) -> str:
-    """Return which regularizers are off or at a part of their strength; 'full' where none is, 'none' without any."""
-    effects = _by_effect(plan["strength"])
+def strength_words(*plans: dict) -> str:
+    """Return which regularizers are off or at a part of their strength; 'full' where none is, 'none' without any.
+
+    Of the plans of several runs the words name the range of a factor: 'at 30% to 45%'.
+    """
+    effects = _by_effect(*(plan["strength"] for plan in plans))
     reduced = "; ".join(f"{effect}: {', '.join(names)}" for effect, names in effects.items() if effect != FULL)
     return reduced or ("full" if effects else "none")
 
 
-def _by_effect(strength: dict[str, float]) -> dict[str, list[str]]:
-    """Return {what a factor means, in words: names of ingredients}, the smallest factor first."""
+def _by_effect(*strengths: dict[str, float]) -> dict[str, list[str]]:
+    """Return {what factors mean, in words: names of ingredients}, the smallest factor first."""
+    factors: dict[str, list[float]] = {}
+    for name, factor in (item for strength in strengths for item in strength.items()):
+        factors.setdefault(name, []).append(factor)
     effects: dict[str, list[str]] = {}
-    for name, factor in sorted(strength.items(), key=lambda item: item[1]):
-        effect = {0: "off", 1: FULL}.get(factor, f"at {factor:.0%}")
-        effects.setdefault(effect, []).append(name)
+    for name, found in sorted(factors.items(), key=lambda item: sorted(item[1])):
+        low, high = min(found), max(found)
+        words = {0: "off", 1: FULL}.get(low, f"at {low:.0%}") if low == high else f"at {low:.0%} to {high:.0%}"
+        effects.setdefault(words, []).append(name)
     return effects
 
 

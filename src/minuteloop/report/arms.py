@@ -51,6 +51,11 @@ class Group:
     words: str
     arms: list[Arm]
 
+    @property
+    def train_seconds(self) -> float:
+        """The mean training seconds of a run."""
+        return statistics.mean(seconds for arm in self.arms for seconds in arm.values("seconds", "train"))
+
     def baseline(self, label: str | None) -> Arm:
         """Return the arm that others are compared with: the one of that label, or the first. Raises ConfigError."""
         if label is None:

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 from minuteloop.report.arms import accuracy_metric, groups_of
+from minuteloop.report.compare import confirmed
 from minuteloop.report.page.render import write_page
 from minuteloop.report.plan import plan
+from minuteloop.report.plots.style import write_figure
 from minuteloop.report.report import VIEWS, Report, read_report, sections_of
 from minuteloop.report.runs import STUDY, copy_without_folder, load_runs
 from minuteloop.report.section import Section
@@ -38,6 +40,8 @@ def run(arguments: list[str], program: str, description: str) -> str:
         pairs=options.pairs,
     )
     sections = sections_of(report, options.view)
+    if options.confirm:
+        sections.append(confirmed(report, options.config_dir))
     if not sections:
         raise ConfigError(f"{options.view}: these runs cannot answer it ({VIEWS[options.view][0]})")
     if options.figures:
@@ -67,6 +71,7 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
     add("runs", nargs="+", type=Path, metavar="RUNS", help="folders of runs or sweeps, files of records")
     add("--baseline", metavar="ARM", help="the arm to compare with (default: the study's, or the first)")
     add("--pairs", action="store_true", help="compare all pairs of arms, not each with the baseline")
+    add("--confirm", action="store_true", help="train a study's best arm and its baseline again, with fresh seeds")
     add("--resolve", type=float, default=0.2, metavar="POINTS", help="difference that matters (default: 0.2)")
     add("--metric", help="accuracy to report (default: val/acc, or test/acc where runs have only that)")
     add("--where", action="append", metavar="KEY=VALUE", help="only runs whose config has it; repeatable")
@@ -76,7 +81,7 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
     add("--html", type=Path, metavar="FILE", help="write one HTML page, which needs no network and no other file")
     add("--records", type=Path, metavar="FILE", help="write the runs' records to one small file (.jsonl) to share")
     add("--json", action="store_true", help="print JSON for programs")
-    add("-cd", "--config-dir", default="", help="of plan: a folder with your own studies")
+    add("-cd", "--config-dir", default="", help="of plan and --confirm: a folder with your own studies")
     view = arguments[0] if arguments and arguments[0] in (*VIEWS, "plan") else None
     options = parser.parse_intermixed_args(arguments[1:] if view else arguments)
     options.view = view
@@ -100,6 +105,4 @@ def _write_figures(sections: list[Section], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         if section.figure:
-            figure = section.figure()
-            for suffix in ("svg", "png"):
-                figure.savefig(folder / f"{section.name}.{suffix}")
+            write_figure(section.figure(), folder, section.name)

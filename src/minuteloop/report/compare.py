@@ -12,6 +12,9 @@ from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect, against_baseline, all_pairs
 from minuteloop.report.statistics.seeds import winners_inflation
 from minuteloop.report.statistics.verdicts import outcome, verdict
+from minuteloop.study.confirm import confirm
+from minuteloop.study.design import Study
+from minuteloop.validation import ConfigError
 
 if TYPE_CHECKING:
     from minuteloop.report.report import Report
@@ -106,9 +109,9 @@ def _winner(group: Group, baseline: Arm) -> list[str]:
 def warnings(group: Group) -> list[str]:
     """Return what makes a comparison of the group's arms unfair: strength, steps, one learning rate for all nets."""
     lines = []
-    strengths = {words for arm in group.arms for words in _strengths(arm)}
+    strengths = dict.fromkeys(strength_words(*(run.record["plan"] for run in arm.runs)) for arm in group.arms)
     if len(strengths) > 1:
-        lines.append(f"Arms differ in strength: {' / '.join(sorted(strengths))}")
+        lines.append(f"Arms differ in strength: {' / '.join(strengths)}")
     steps = [statistics.mean(run.record["steps"] for run in arm.runs) for arm in group.arms]
     if max(steps) > FAR_STEPS * min(steps):
         lines.append(f"Arms differ in steps: {min(steps):,.0f} to {max(steps):,.0f}; they had the same seconds")
@@ -119,5 +122,36 @@ def warnings(group: Group) -> list[str]:
     return lines
 
 
-def _strengths(arm: Arm) -> list[str]:
-    return [strength_words(run.record["plan"]) for run in arm.runs]
+def confirmed(report: Report, config_dir: str) -> Section:
+    """Train the best arm and the baseline again with fresh seeds, as many as they had, and compare these runs alone.
+
+    Raises:
+        ConfigError: the runs are of no study, of several budgets or machines, or the baseline is the best.
+    """
+    from minuteloop.report.report import read_report
+
+    if not report.study:
+        raise ConfigError("--confirm: needs the runs of one study (python train.py -cn NAME)")
+    if len(report.groups) > 1:
+        raise ConfigError("--confirm: the runs are of several budgets or machines; choose with --where budget=60s")
+    (group,) = report.groups
+    study, baseline = Study(**report.study), report.baseline_of(group)
+    best = max(group.arms, key=lambda arm: arm.mean)
+    if best is baseline or baseline.label != study.baseline:
+        raise ConfigError(f"--confirm: the best arm must be another than the study's baseline {study.baseline}")
+    seen = {run.seed for arm in group.arms for run in arm.runs}
+    count = max(len(best.runs), len(baseline.runs))
+    seeds = list(range(max(seen) + 1, max(seen) + 1 + count))
+    own = {*study.arms[best.label], f"seed={best.runs[0].seed}", f"budget={group.budget}"}
+    typed = [override for override in best.runs[0].overrides if override not in own]
+    folder = confirm(study, best.label, typed, group.budget, seeds, config_dir)
+    fresh = read_report([folder], metric=report.metric, baseline=study.baseline, resolve=report.resolve)
+    section = compare(fresh)
+    before = effects_of(group, baseline)[best.label]
+    return Section(
+        "confirm",
+        f"Confirmation with fresh seeds {seeds[0]} to {seeds[-1]}",
+        [f"In the study {best.label} was {verdict(before, report.resolve)}.", *section.sentences, f"Runs: {folder}"],
+        section.data,
+        section.table,
+    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 
-from minuteloop.config.compose import compose_with_hydra, study_settings
 from minuteloop.report.arms import Group, pooled_std
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.seeds import resolvable, seeds_needed
 from minuteloop.schema import parse_budget
-from minuteloop.study.design import Study, make_study
+from minuteloop.study.design import Study
+from minuteloop.study.grid import compose_study
 from minuteloop.validation import ConfigError
 
 STDS = (0.2, 0.5, 1.0)  # points between seeds, where no runs tell: from a long run to a CPU minute
@@ -56,12 +56,10 @@ def plan(name: str, config_dir: str, groups: list[Group], resolve: float) -> Sec
 
 
 def _study(name: str, config_dir: str) -> Study:
-    config, composed = compose_with_hydra([], name, config_dir)
-    settings = study_settings(composed)
-    if settings is None:
+    study, _ = compose_study(name, config_dir)
+    if study is None:
         raise ConfigError(f"{name}: is no study; its file has no study: {{arms: ...}}")
-    settings.budgets = settings.budgets or [config.budget]
-    return make_study(settings, name)
+    return study
 
 
 def _stds(groups: list[Group]) -> tuple[list[float], str]:

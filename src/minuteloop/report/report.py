@@ -9,9 +9,12 @@ from typing import Any
 
 from minuteloop.report.arms import Arm, Group, accuracy_metric, groups_of
 from minuteloop.report.compare import compare
+from minuteloop.report.curves import curves
+from minuteloop.report.ladder import ladder
 from minuteloop.report.runs import load_runs, studies_of, where
 from minuteloop.report.section import Section
 from minuteloop.report.table import table
+from minuteloop.report.transfer import transfer
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ def read_report(
 VIEWS: dict[str, tuple[str, Callable[[Report], Section | None]]] = {
     "table": ("accuracy, steps, seconds, images/s, size of each arm", table),
     "compare": ("effect of each arm against the baseline, with interval and verdict", compare),
+    "ladder": ("what each step or ingredient of a ladder gives, beside the ConvNeXt paper's differences", ladder),
+    "transfer": ("whether what a short budget says about the arms holds for a longer one", transfer),
+    "curves": ("accuracy and loss against training seconds and steps, mean and range over seeds", curves),
 }
 
 

@@ -43,7 +43,10 @@ class Run:
     @property
     def asked(self) -> dict[str, Any]:
         """The config as asked, flat: {'recipe.lr': 'auto', ...}."""
-        return flat(self.record["config"]) | self.record["asked"]
+        asked = self.record["asked"]
+        became = tuple(f"{key}." for key in asked)  # recipe.strength=auto became a factor for each ingredient
+        resolved = flat(self.record["config"])
+        return {key: value for key, value in resolved.items() if not key.startswith(became)} | asked
 
     @property
     def arm_config(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def _order(sort: str | None, columns: list[str], cells: list[list[Cell]]) -> lis
     )
 
 
-def _accuracy(arm: Arm) -> Cell:
+def accuracy(arm: Arm) -> Cell:
     found = interval(arm.percents)
     spread = f" [{found.low:.2f}, {found.high:.2f}]" if len(arm.runs) > 1 else ""
     return f"{found.mean:.2f} %{spread}", found.mean
@@ -71,7 +71,7 @@ def _mean(values: list[float], format_: str) -> Cell:
 
 
 def _strength(arm: Arm) -> Cell:
-    return " / ".join(dict.fromkeys(strength_words(run.record["plan"]) for run in arm.runs)), None
+    return strength_words(*(run.record["plan"] for run in arm.runs)), None
 
 
 def _memory(arm: Arm) -> Cell:
@@ -80,7 +80,7 @@ def _memory(arm: Arm) -> Cell:
 
 
 FIGURES: dict[str, Callable[[Arm], Cell]] = {
-    "accuracy": _accuracy,
+    "accuracy": accuracy,
     "n": lambda arm: (str(len(arm.runs)), len(arm.runs)),
     "steps": lambda arm: _range([run.record["steps"] for run in arm.runs], ",d"),
     "epochs": lambda arm: _range(arm.values("plan", "epochs"), ".2f"),

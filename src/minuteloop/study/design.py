@@ -72,13 +72,13 @@ def read_study(sweep: Path) -> Study | None:
 
 
 def make_study(settings: StudyConfig, name: str) -> Study:
-    """Return the study called `name` that `settings` describe; their budgets are not empty.
+    """Return the study called `name` that `settings` describe.
 
     Raises:
         ConfigError: for settings that do not describe one.
     """
     check(settings, "study.")
-    given = [generator for generator in GENERATORS if getattr(settings, generator)]
+    given = [generator for generator in GENERATORS if getattr(settings, generator) is not None]
     if len(given) != 1:
         which = f"study.{given[1]}: {given[0]} is set too" if given else "study: has no arms"
         raise ConfigError(f"{which}; must set one of {', '.join(GENERATORS)}")
@@ -143,11 +143,11 @@ def _check_arms(arms: dict, where: str) -> None:
 
 def plan_lines(study: Study, budgets: list[str], finished: int) -> list[str]:
     """Return what a study asks and what answering it costs; `budgets` are those of cells that have not `finished`."""
-    total = len(budgets) + finished
     lines = [f"study {study.name}: {study.question}".rstrip(": ")]
     lines.append(f"arms: {', '.join(study.arms)} (baseline: {study.baseline})")
-    cells = f"{total} cells of {len(study.arms)} arms, {len(study.seeds)} seeds and budget {', '.join(study.budgets)}"
-    lines.append(f"{cells}; {finished} have finished before" if finished else cells)
+    sizes = {"arms": len(study.arms), "seeds": len(study.seeds), "budgets": ", ".join(study.budgets)}
+    counts = {"cells": len(budgets) + finished} | sizes | {"finished before": finished}
+    lines.append("; ".join(f"{name}: {count}" for name, count in counts.items()))
     lengths = [parse_budget(budget) for budget in budgets]
     minutes = sum(amount for amount, unit in lengths if unit == "s") / 60
     unknown = sum(unit != "s" for _, unit in lengths)

@@ -10,9 +10,10 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from minuteloop.config.compose import CONF, study_settings
+from minuteloop.config.compose import CONF, own_hydra, study_settings
 from minuteloop.config.composed_files import as_typed
 from minuteloop.config.overrides import check_overrides
 from minuteloop.study.design import Study, key_of, make_study
@@ -46,12 +47,21 @@ def grid(config: DictConfig) -> tuple[Study | None, list[list[str]]]:
         return None, _combinations(sorted(overrides, key=lambda override: not _sets(override, "seed")))
     overrides = [override for override in overrides if not _is_of_study(override)]
     seeds, budgets = _values(overrides, "seed"), _values(overrides, "budget")
-    study = make_study(replace(settings, budgets=settings.budgets or [config.budget]), _name(config))
+    study = make_study(settings, _name(config))
     numbers = [int(seed) if re.fullmatch(r"-?\d+", seed) else seed for seed in seeds]  # a cell with another is refused
-    study = replace(study, seeds=numbers or study.seeds, budgets=budgets or study.budgets)
+    study = replace(study, seeds=numbers or study.seeds, budgets=budgets or study.budgets or [config.budget])
     typed = [override for override in overrides if not (_sets(override, "seed") or _sets(override, "budget"))]
     _check_arms(study, typed)
     return study, study.cells(_combinations(typed))
+
+
+def compose_study(
+    config_name: str, config_dir: str = "", overrides: list[str] | tuple[str, ...] = ()
+) -> tuple[Study | None, list[list[str]]]:
+    """Return what `grid` returns for the sweep `python train.py -m -cn CONFIG_NAME OVERRIDES`. Raises ConfigError."""
+    with own_hydra(overrides, config_dir):
+        loader = GlobalHydra.instance().config_loader()
+        return grid(loader.load_configuration(config_name, list(overrides), RunMode.MULTIRUN))
 
 
 def _name(config: DictConfig) -> str:

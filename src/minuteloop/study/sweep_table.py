@@ -82,7 +82,7 @@ def _figures(records: list[dict]) -> Row:
         "lr": _range([plan["lr"] for plan in plans], ".3g"),
         "params": _range([cost["params"] / 1e6 for cost in costs if "params" in cost], ".2f", " M"),
         "MACs": _range([cost["macs"] / 1e6 for cost in costs if "macs" in cost], ",.1f", " M"),
-        "strength": " / ".join(dict.fromkeys(strength_words(plan) for plan in plans)) or "-",
+        "strength": strength_words(*plans) if plans else "-",
     }
 
 

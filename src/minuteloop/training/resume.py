@@ -36,6 +36,14 @@ def folder_for(asked: Config, default: Path, parents: Iterable[Path] = ()) -> Pa
     return default
 
 
+def make_folder(folder: Path, key: str = "hydra.run.dir") -> None:
+    """Make the folder that `key` names, with its parents. Raises ConfigError where that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{key}={folder}: must be a folder that can be made, got: {error.strerror}") from error
+
+
 def read_unfinished(folder: Path, asked: Config, where: str) -> dict:
     """Return the record in `folder`.
 

@@ -47,8 +47,7 @@ def compose_run(
     overrides: list[str] | tuple[str, ...], config_name: str = "config", config_dir: str = ""
 ) -> tuple[Config, Path]:
     """Return the checked config, and the folder for its record. Raises ConfigError."""
-    config, composed = compose_with_hydra(overrides, config_name, config_dir)
-    settings = composed.hydra
+    config, settings = compose_with_hydra(overrides, config_name, config_dir)
     if settings.mode and settings.mode.name == "MULTIRUN":
         raise ConfigError(f"config_name={config_name}: is a sweep, not one run; use python train.py -cn {config_name}")
     return config, resume.folder_for(config, Path(settings.run.dir))
@@ -68,7 +67,7 @@ def train(
     and `cell` its name there. The record keeps `overrides`, those that were typed. An error is recorded, then raised; a
     signal that ends the run before its evaluation raises signals.Stopped.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    resume.make_folder(folder)
     stopwatch = Stopwatch(started)
     with resume.locked(folder), Interrupt() as interrupt, logging_to(folder / "log.txt", cell):
         record = Record(asked, folder, stopwatch.seconds, resume.earlier_attempt(asked, folder), overrides)
@@ -76,6 +75,8 @@ def train(
         try:
             if asked.resume:
                 log.info(resume_line(record))
+            if asked.rerun and sweep is None:
+                log.warning("rerun=true changes nothing: a single run always trains; it is for sweeps (-m)")
             with service_started_early(asked.logger.name == "wandb"):
                 _train(record, stopwatch, interrupt, sweep)
         except SystemExit as stop:
@@ -101,8 +102,6 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Pa
     asked = typed(record.frozen_config) if record.frozen_config else record.asked
     config = _with_data_root(hardware.resolve_auto(asked))
     record.config = config = replace(config, test=reads_test_set(record.asked, is_cell=sweep is not None))
-    if config.compile:
-        hardware.keep_compiled_kernels()
     parts, plan = _build_and_plan(record, stopwatch, sweep)
     cost = count(parts.spec, parts.spec.image_size)
     record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
@@ -160,7 +159,7 @@ def _fit(record: Record, parts, plan: Plan, stopwatch: Stopwatch, interrupt: Int
 
     config, clock = record.config, Clock(plan.seconds_asked, stopwatch)
     module, resumed = parts.classifier(plan), record.checkpoint.exists()
-    run_loggers = loggers.start_loggers(config, record, resumed)
+    run_loggers = loggers.start_loggers(config, record, clock.now, resumed)
     stopwatch.lap("log")
     try:
         _fit_and_evaluate(record, parts, module, clock, interrupt, run_loggers)

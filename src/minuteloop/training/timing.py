@@ -34,6 +34,7 @@ class Clock(pl.Callback):
     def __init__(self, budget: float | None = None, stopwatch: Stopwatch | None = None) -> None:
         """`budget` is in seconds of training, None = unlimited."""
         self.limit = OVERRUN * budget if budget else float("inf")
+        self.is_training = False
         self.window = max(RECENT * (budget or 60.0), 1.0)  # seconds
         self.stopwatch, self.overrun, self.warned = stopwatch or Stopwatch(), False, False
         self.marks: deque[tuple[int, float]] = deque([(0, 0.0)], MARKS)  # steps and seconds so far, at recent times
@@ -52,8 +53,8 @@ class Clock(pl.Callback):
         return self.stopwatch.seconds["train"]
 
     def now(self) -> float:
-        """Return the training seconds so far, without pauses and without waiting for the device."""
-        return self.seconds + self.stopwatch.running()
+        """Return the training seconds so far, without evaluation, pauses and waiting for the device."""
+        return self.seconds + (self.stopwatch.running() if self.is_training else 0.0)
 
     def seconds_left(self, step: int, steps: int) -> float:
         """Return the training seconds from `step` to `steps` at the rate of the last seconds."""
@@ -62,6 +63,7 @@ class Clock(pl.Callback):
 
     def on_train_start(self, trainer, *_) -> None:
         self.lap("setup")
+        self.is_training = True
         self.stopwatch.pauses.watch()
         self.load = hardware.OtherLoad()
         self.marks = deque([(trainer.global_step, self.seconds)], MARKS)
@@ -94,12 +96,15 @@ class Clock(pl.Callback):
     def on_validation_start(self, trainer, *_) -> None:
         if trainer.state.fn == TrainerFn.FITTING:
             self.lap("setup" if trainer.sanity_checking else "train")
+            self.is_training = False
 
-    def on_validation_end(self, *_) -> None:
+    def on_validation_end(self, trainer, *_) -> None:
         self.lap("eval")
+        self.is_training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
     def on_train_end(self, *_) -> None:
         self.lap("train")
+        self.is_training = False
         self._report_pauses()
         self.stopwatch.pauses.unwatch()
         self.other_cores = self.load.cores()
@@ -107,6 +112,7 @@ class Clock(pl.Callback):
     def on_exception(self, trainer, *_) -> None:
         if trainer.training:
             self.lap("train")
+        self.is_training = False
         self.stopwatch.pauses.unwatch()
 
 

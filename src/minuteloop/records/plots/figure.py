@@ -58,12 +58,12 @@ class Canvas:
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
         """Return new axes."""
-        x, y = self._place(left, bottom)
+        x, y = self.place(left, bottom)
         return self.figure.add_axes((x, y, width / self.width, height / self.height))
 
     def text(self, x: float, y: float, text: str, **style: Any) -> None:
         """Write a text in which $ is a dollar."""
-        self.figure.text(*self._place(x, y), text, parse_math=False, **style)
+        self.figure.text(*self.place(x, y), text, parse_math=False, **style)
 
     def image(self, pixels: np.ndarray) -> None:
         """Show uint8 [H,W,3] in its own resolution, in the upper left corner of the content."""
@@ -73,7 +73,7 @@ class Canvas:
         bottom = self.figure.bbox.height - pixels.shape[0] - round((self.height - self.bottom - self.content) * DPI)
         self.figure.figimage(np.concatenate([pixels, opaque], 2), round(self.left * DPI), round(bottom), origin="upper")
 
-    def _place(self, x: float, y: float) -> tuple[float, float]:
+    def place(self, x: float, y: float) -> tuple[float, float]:
         """Return a position as fractions of the figure."""
         return (x + self.left) / self.width, (y + self.bottom) / self.height
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from functools import cache
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minuteloop.records.machine import machine_words
+from minuteloop.report.plots.style import svg
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
 
@@ -140,14 +140,9 @@ def _of_group(items: list[dict[str, Any]], group: Any) -> list[dict[str, Any]]:
 def _svg(drawing: Drawing) -> str:
     """Return a matplotlib figure as an SVG element in the colours of the page's theme."""
     from markupsafe import Markup
-    from matplotlib import rc_context
 
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "minuteloop"}):
-        drawing.savefig(buffer, format="svg", metadata=nothing)
-    svg = buffer.getvalue()
-    return Markup(re.sub(r"(?<=: )#[0-9a-f]{6}", _themed, svg[svg.index("<svg") :]))
+    text = svg(drawing)
+    return Markup(re.sub(r"(?<=: )#[0-9a-f]{6}", _themed, text[text.index("<svg") :]))
 
 
 def _themed(colour: re.Match) -> str:

@@ -7,6 +7,8 @@ what a study yet to be run would resolve. Imports scipy.special only: scipy.stat
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,18 +18,22 @@ from scipy import special
 
 NORMALS = np.linspace(-6, 6, 65)  # abscissae of a standard normal variable
 NORMAL_WEIGHTS = np.exp(-(NORMALS**2) / 2) / np.exp(-(NORMALS**2) / 2).sum()
-SPREADS = 33  # abscissae of a spread
+SPREADS = 33  # abscissae of a spread, at least
+LONGEST_STEP = 0.5  # of the logarithm of a squared spread
 OUTSIDE = 1e-8  # probability left out on each side of a spread's distribution
+POSITIVE = NORMALS[NORMALS >= 0]  # for integrands that are even
+POSITIVE_WEIGHTS = np.where(POSITIVE > 0, 2, 1) * NORMAL_WEIGHTS[NORMALS >= 0]
 MAX_CORRELATION = 0.99  # of two t statistics; above, the grid of NORMALS is too coarse (a lower one is conservative)
 
 
+@lru_cache(maxsize=1024)
 def spread_grid(df: float) -> tuple[np.ndarray, np.ndarray]:
     """Return abscissae and weights of an estimated std of `df` degrees of freedom, divided by the true std.
 
     chi-square / df on a grid that is uniform in its logarithm, on which the trapezoid rule converges exponentially.
     """
-    low, high = special.chdtri(df, [1 - OUTSIDE, OUTSIDE])
-    logs = np.linspace(np.log(low), np.log(high), SPREADS)
+    low, high = np.log(special.chdtri(df, [1 - OUTSIDE, OUTSIDE]))
+    logs = np.linspace(low, high, max(SPREADS, math.ceil((high - low) / LONGEST_STEP)))
     exponents = logs * df / 2 - np.exp(logs) / 2
     weights = np.exp(exponents - exponents.max())
     return np.exp(logs / 2) / np.sqrt(df), weights / weights.sum()
@@ -50,13 +56,13 @@ class ManyToOne:
 
     def tail(self, t: float, df: float) -> float:
         """Return P(max |T_i| > t)."""
-        correlations, counts = np.unique(np.minimum(self.correlations, MAX_CORRELATION), return_counts=True)
-        correlations, counts = correlations[:, None, None], counts[:, None, None]
         spreads, weights = spread_grid(df)
-        shared, own = np.sqrt(correlations) * NORMALS, np.sqrt(1 - correlations)
-        bounds = (t * spreads)[:, None]
-        inside = special.ndtr((shared + bounds) / own) - special.ndtr((shared - bounds) / own)
-        return _probability(1 - weights @ (inside**counts).prod(axis=0) @ NORMAL_WEIGHTS)
+        bounds, inside = (t * spreads)[:, None], 1.0
+        for correlation, count in Counter(self.correlations).items():
+            correlation = min(correlation, MAX_CORRELATION)
+            shared, own = correlation**0.5 * POSITIVE, (1 - correlation) ** 0.5
+            inside *= (special.ndtr((shared + bounds) / own) - special.ndtr((shared - bounds) / own)) ** count
+        return _probability(1 - weights @ inside @ POSITIVE_WEIGHTS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,22 @@ class AllPairs:
         return _probability(1 - self.arms * (weights @ inside @ NORMAL_WEIGHTS))
 
 
-Family = ManyToOne | AllPairs
+@dataclass(frozen=True)
+class Neighbours:
+    """Comparisons of each of `arms` arms with the one before it, by Bonferroni's bound, which any correlation keeps."""
+
+    arms: int
+
+    @property
+    def comparisons(self) -> int:
+        return self.arms - 1
+
+    def tail(self, t: float, df: float) -> float:
+        """Return an upper bound of P(max |T_i| > t)."""
+        return _probability(2 * self.comparisons * special.stdtr(df, -t))
+
+
+Family = ManyToOne | AllPairs | Neighbours
 
 
 def _probability(value: float) -> float:
@@ -111,4 +132,4 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
         else:
             low, at_low = middle, value
             at_high, side = (at_high / 2 if side == -1 else at_high), -1
-    return middle
+    return float(middle)

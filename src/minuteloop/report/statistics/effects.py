@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from minuteloop.report.statistics.critical_values import AllPairs, Family, ManyToOne, critical_value
+from minuteloop.report.statistics.critical_values import AllPairs, Family, ManyToOne, Neighbours, critical_value
+from minuteloop.validation import ConfigError, did_you_mean
 
 Arms = dict[str, list[float]]
 
@@ -69,9 +70,14 @@ def against_baseline(arms: Arms, baseline: str) -> dict[str, Effect]:
     Dunnett's comparison, with a spread pooled over all arms, so that arms with few seeds, even one, borrow from the
     others; with one arm it is the pooled t test. Where the spreads differ (`spreads_differ`) each comparison has the
     spreads of its own two arms and Welch's degrees of freedom (Hasler & Hothorn 2008).
+
+    Raises:
+        ConfigError: `baseline` is not an arm.
     """
+    if baseline not in arms:
+        raise ConfigError(f"baseline={baseline}: must be an arm{did_you_mean(baseline, arms)}")
     others = [name for name in arms if name != baseline]
-    effects = _effects(arms, [(name, baseline) for name in others], many_to_one=True)
+    effects = _effects(arms, [(name, baseline) for name in others], ManyToOne)
     return dict(zip(others, effects, strict=True))
 
 
@@ -81,7 +87,16 @@ def all_pairs(arms: Arms) -> dict[tuple[str, str], Effect]:
     Tukey-Kramer with a pooled spread; Games-Howell where the spreads differ (`spreads_differ`).
     """
     pairs = list(itertools.combinations(arms, 2))
-    return dict(zip(pairs, _effects(arms, pairs, many_to_one=False), strict=True))
+    return dict(zip(pairs, _effects(arms, pairs, AllPairs), strict=True))
+
+
+def neighbours(arms: Arms) -> dict[str, Effect]:
+    """Return {arm: its mean minus that of the arm before it}, with intervals that hold for all these together.
+
+    Bonferroni's, with a spread pooled over all arms, or each pair's own where the spreads differ (`spreads_differ`).
+    """
+    pairs = [(name, before) for before, name in itertools.pairwise(arms)]
+    return dict(zip([name for name, _ in pairs], _effects(arms, pairs, Neighbours), strict=True))
 
 
 def spreads_differ(values: list[list[float]]) -> float | None:
@@ -119,19 +134,20 @@ class _Error(NamedTuple):
     method: str
 
 
-def _effects(arms: Arms, pairs: list[tuple[str, str]], many_to_one: bool) -> list[Effect]:
+def _effects(arms: Arms, pairs: list[tuple[str, str]], kind: type[Family]) -> list[Effect]:
     for name, values in arms.items():
         if not values or not np.isfinite(values).all():
             raise ValueError(f"arm {name}: must have a finite value for each seed, got {values}")
     repeated = {name: values for name, values in arms.items() if len(values) > 1}
     if not any(np.ptp(values) for values in repeated.values()):
         return [_effect(arms, pair, EQUAL_SEEDS if repeated else ONE_SEED) for pair in pairs]
+    variances = {name: _variance(values) for name, values in repeated.items()}
     p = spreads_differ(list(arms.values()))
     if p is None:
-        return [_effect(arms, pair, _pooled(arms, pair, many_to_one)) for pair in pairs]
+        return [_effect(arms, pair, _pooled(arms, pair, kind, variances)) for pair in pairs]
     words = f"spreads differ between arms (Bartlett's test, p = {p:.2g})"
     return [
-        _effect(arms, pair, _own_spreads(repeated, pair, many_to_one, words))
+        _effect(arms, pair, _own_spreads(repeated, pair, kind, variances, words))
         if repeated.keys() >= set(pair)
         else _effect(arms, pair, f"{words}, and one seed has none")
         for pair in pairs
@@ -151,31 +167,37 @@ def _effect(arms: Arms, pair: tuple[str, str], error: _Error | str) -> Effect:
     return Effect(difference, low, high, p, n, n_baseline, method, std, df, df_per_seed, family)
 
 
-def _pooled(arms: Arms, pair: tuple[str, str], many_to_one: bool) -> _Error:
+def _pooled(arms: Arms, pair: tuple[str, str], kind: type[Family], variances: dict[str, float]) -> _Error:
     n, n_baseline = (len(arms[name]) for name in pair)
-    repeated = [values for values in arms.values() if len(values) > 1]
-    df = sum(len(values) - 1 for values in repeated)
-    std = (sum((len(values) - 1) * _variance(values) for values in repeated) / df) ** 0.5
-    if many_to_one:
+    df = sum(len(arms[name]) - 1 for name in variances)
+    std = (sum((len(arms[name]) - 1) * variance for name, variance in variances.items()) / df) ** 0.5
+    if kind is ManyToOne:
         sizes = [len(values) for name, values in arms.items() if name != pair[1]]
-        family, test = ManyToOne(tuple(size / (size + n_baseline) for size in sizes)), "Dunnett"
+        family = ManyToOne(tuple(size / (size + n_baseline) for size in sizes))
     else:
-        family, test = AllPairs(len(arms)), "Tukey"
+        family = kind(len(arms))
+    test = {ManyToOne: "Dunnett", AllPairs: "Tukey", Neighbours: "t tests with Bonferroni's correction"}[kind]
     method = f"{test if len(arms) > 2 else 't test'}, spread pooled over {len(arms)} arms"
     return _Error(std * (1 / n + 1 / n_baseline) ** 0.5, std, df, len(arms), family, method)
 
 
-def _own_spreads(arms: Arms, pair: tuple[str, str], many_to_one: bool, words: str) -> _Error:
-    variances = {name: _variance(values) for name, values in arms.items()}
+def _own_spreads(
+    arms: Arms, pair: tuple[str, str], kind: type[Family], variances: dict[str, float], words: str
+) -> _Error:
     means = {name: variance / len(arms[name]) for name, variance in variances.items()}  # variances of means
     (v, v_baseline), (u, u_baseline) = ([of[name] for name in pair] for of in (variances, means))
     n, n_baseline = (len(arms[name]) for name in pair)
     df = (u + u_baseline) ** 2 / (u**2 / (n - 1) + u_baseline**2 / (n_baseline - 1))
     df_per_seed = (v + v_baseline) ** 2 / (v**2 + v_baseline**2)
-    if many_to_one:
+    if kind is ManyToOne:
         correlations = (u_baseline / (u_baseline + means[name]) for name in arms if name != pair[1])
-        family, test = ManyToOne(tuple(correlations)), "Dunnett with each arm's own spread"
+        family = ManyToOne(tuple(correlations))
     else:
-        family, test = AllPairs(len(arms)), "Games-Howell"
+        family = kind(len(arms))
+    test = {
+        ManyToOne: "Dunnett with each arm's own spread",
+        AllPairs: "Games-Howell",
+        Neighbours: "Welch with Bonferroni's correction",
+    }[kind]
     method = f"{test if len(arms) > 2 else 'Welch'}: {words}"
     return _Error((u + u_baseline) ** 0.5, ((v + v_baseline) / 2) ** 0.5, df, df_per_seed, family, method)

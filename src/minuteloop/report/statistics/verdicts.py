@@ -29,20 +29,19 @@ def is_within(effect: Effect, resolve: float) -> bool:
 
 def verdict(effect: Effect, resolve: float = RESOLVE) -> str:
     """Return an effect in words; a difference that is not resolved with the seeds that it takes (`more_seeds`)."""
+    points = f"{resolve:g} point{'' if resolve == 1 else 's'}"
     match outcome(effect, resolve):
         case "better":
             return f"better by {effect.difference:.2f} [{effect.low:.2f}, {effect.high:.2f}] points"
         case "worse":
             return f"worse by {-effect.difference:.2f} [{-effect.high:.2f}, {-effect.low:.2f}] points"
         case "none":
-            return f"no difference beyond {resolve:g} points"
+            return f"no difference beyond {points}"
     if effect.low is None:
         return f"not resolved: {effect.method}"
     more, is_decisive = more_seeds(effect, resolve)
     seeds = f"{more:,} more seed{'' if more == 1 else 's'} an arm"
-    if is_decisive:
-        return f"not resolved: {seeds} would show a difference of {resolve:g} points or rule it out"
-    return f"not resolved: {seeds} would resolve {resolve:g} points"
+    return f"not resolved: {seeds} would {f'resolve {points} or rule them out' if is_decisive else f'resolve {points}'}"
 
 
 def carries_over(short: Effect, long: Effect, resolve: float = RESOLVE) -> Transfer:
