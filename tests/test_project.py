@@ -232,7 +232,12 @@ def test_wheel_carries_configs_and_named_runs(tmp_path):
     for folder in ("conf", "recipes"):
         for file in (ROOT / folder).rglob("*.*"):
             assert f"minuteloop/{file.relative_to(ROOT)}" in names
-    assert {"minuteloop/data/sample/train.webp", "hydra_plugins/minuteloop_sweeper.py"} <= names
+    assert {
+        "hydra_plugins/minuteloop_sweeper.py",
+        "minuteloop/data/sample/train.webp",
+        "minuteloop/report/convnext_paper.yaml",
+        "minuteloop/report/page/page.html",
+    } <= names
     (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
     assert "minuteloop = minuteloop.cli:main" in archive.read(entry_points).decode()
 
