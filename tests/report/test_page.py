@@ -200,15 +200,16 @@ def test_figure_of_a_section_is_drawn_in_the_colours_of_the_page(tmp_path):
         drawn = Figure(figsize=(2, 1))
         drawn.text(0.5, 0.5, "<b>ms</b> a step", color="#666666")
         drawn.text(0.5, 0.2, "blue", color="#0072b2")
+        drawn.text(0.5, 0.1, "red", color="#d55e00")
         return drawn
 
     report = read_report([write_study(tmp_path)])
     html = render.page(report, [Section("ladder", "The ladder", ["One sentence."], {"rungs": 1}, figure=figure)])
     elements = Elements(html)
-    (grey, blue) = elements.of("text")
+    grey, blue, red = elements.of("text")
     assert grey[2] == "<b>ms</b> a step" and not elements.of("b")
     assert "fill: color-mix(in srgb, var(--ink) 60%, var(--card))" in grey[1]["style"]  # 0x66 is 40 % of white
-    assert "fill: #0072b2" in blue[1]["style"]
+    assert "fill: var(--accent)" in blue[1]["style"] and "fill: #d55e00" in red[1]["style"]
     assert "var(--ink) 0%" in html  # the white paper
     assert len(html) < 100_000  # no chart, so no library
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minuteloop.report.report import Report
 
 HERE = Path(__file__).parent
+BLUE = "#0072b2"  # of the figures, by Okabe and Ito; too dark for a dark page
 GREY = 8  # how far the channels of a grey are apart, of 255
 NEEDED = {"altair": "altair", "jinja2": "jinja2", "vl_convert": "vl-convert-python"}  # module -> package
 
@@ -33,9 +34,10 @@ def write_page(report: Report, sections: list[Section], file: Path) -> None:
     missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if missing:
         raise ConfigError(f"--html {file}: needs {' and '.join(missing)}; run pip install 'minuteloop[report]'")
+    html = page(report, sections)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page(report, sections), encoding="utf-8")
+        file.write_text(html, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--html {file}: cannot be written ({error.strerror})") from error
 
@@ -136,7 +138,7 @@ def _of_group(items: list[dict[str, Any]], group: Any) -> list[dict[str, Any]]:
 
 
 def _svg(drawing: Drawing) -> str:
-    """Return a matplotlib figure as an SVG element whose greys, from ink to paper, are those of the page's theme."""
+    """Return a matplotlib figure as an SVG element in the colours of the page's theme."""
     from markupsafe import Markup
 
     text = svg(drawing)
@@ -144,7 +146,9 @@ def _svg(drawing: Drawing) -> str:
 
 
 def _themed(colour: re.Match) -> str:
-    """Return a grey as a mix of the page's ink and its card, and other colours as they are."""
+    """Return a grey as a mix of the page's ink and its card, blue as its accent, and other colours as they are."""
+    if colour[0] == BLUE:
+        return "var(--accent)"
     channels = [int(colour[0][start : start + 2], 16) for start in (1, 3, 5)]
     if max(channels) - min(channels) > GREY:
         return colour[0]
