@@ -47,3 +47,11 @@ def test_number_that_is_not_finite_becomes_null_wherever_it_is(record, tmp_path,
 def test_text_that_names_such_a_number_is_kept(record, tmp_path, text):
     record.fail(FloatingPointError(text))
     assert strict(tmp_path)["error"] == f"FloatingPointError: {text}"
+
+
+@pytest.mark.parametrize(("earlier", "kept"), [({"overrides": ["seed=1"]}, ["seed=1"]), ({}, ["seed=2"])])
+def test_resumed_record_keeps_the_overrides_of_its_first_attempt_where_it_has_them(record, tmp_path, earlier, kept):
+    old = record.content | {"overrides": None} | earlier
+    old = {key: value for key, value in old.items() if value is not None}  # a record of before the key has none
+    resumed = Record(record.asked, tmp_path, {"train": 1.0}, old, ["seed=2"])
+    assert resumed.content["overrides"] == kept

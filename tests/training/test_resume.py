@@ -27,7 +27,7 @@ def test_command_line_resumes_in_the_old_folder_and_leaves_no_new_one(cwd, refer
     stop(monkeypatch)
     train(*OPTIONS, "resume=true")
     (folder,) = cwd.glob("runs/*/*")
-    assert read(folder)["attempts"] == 2
+    assert read(folder)["attempts"] == 2 and read(folder)["overrides"] == OPTIONS, "as typed for the first attempt"
     assert_same_run(folder, reference.folder)
 
 

@@ -52,6 +52,7 @@ def test_finished_run_leaves_record_config_curves_log_and_weights(cwd):
     assert json.loads((folder / "result.json").read_text()) == record
     assert record["schema"] == 1 and record["status"] == "finished" and record["error"] is None
     assert record["steps"] == record["plan"]["steps"] == 120 and record["plan"]["lr"] == 4e-3
+    assert record["overrides"] == [*QUICK, "budget=120steps", "recipe.lr=4e-3"]
     assert record["config"]["device"] in ("cpu", "cuda") and record["asked"]["device"] == "auto"
     assert record["config"]["recipe"]["weight_decay"] == record["plan"]["weight_decay"] == 0.05
     assert record["asked"]["recipe.weight_decay"] == "auto"
