@@ -38,6 +38,19 @@ def test_what_the_seeds_of_the_table_resolve():
         resolvable(0.2, 1)
 
 
+@pytest.mark.parametrize(("std", "difference"), [(0.0, 0.2), (0.2, 0.0), (0.2, float("nan"))])
+def test_stds_and_differences_must_be_positive(std, difference):
+    with pytest.raises(ValueError, match=r"^(std|difference)=\S+: must be a number > 0$"):
+        seeds_needed(std, difference)
+    with pytest.raises(ValueError, match=r"^resolve=-1: must be a number > 0$"):
+        more_seeds(effect(), -1)
+
+
+def test_a_hopeless_plan_is_a_large_number():
+    """2 * (1.96 + 0.8416)^2 * (20 / 0.001)^2, six billion seeds."""
+    assert seeds_needed(20, 0.001) == pytest.approx(2 * 2.801585**2 * (20 / 0.001) ** 2, rel=1e-3)
+
+
 @pytest.mark.parametrize(("std", "seeds"), [(0.2, 2), (0.2, 3), (1.5, 40)])
 def test_resolvable_has_the_power_of_the_noncentral_t(std, seeds):
     df, noncentrality = 2 * seeds - 2, resolvable(std, seeds, power=0.9) / std * (seeds / 2) ** 0.5

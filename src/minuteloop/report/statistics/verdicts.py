@@ -41,7 +41,7 @@ def verdict(effect: Effect, resolve: float = RESOLVE) -> str:
         return f"not resolved: {effect.method}"
     more, is_decisive = more_seeds(effect, resolve)
     seeds = f"{more:,} more seed{'' if more == 1 else 's'} an arm"
-    return f"not resolved: {seeds} would {f'resolve {points} or rule them out' if is_decisive else f'resolve {points}'}"
+    return f"not resolved: {seeds} would resolve {points}{' or rule them out' if is_decisive else ''}"
 
 
 def carries_over(short: Effect, long: Effect, resolve: float = RESOLVE) -> Transfer:
