@@ -1,6 +1,7 @@
 """The page of a report in headless Chromium without a network: charts, sorting, hover, tap, themes, downloads."""
 
 import json
+import re
 import shutil
 import time
 
@@ -9,6 +10,7 @@ from test_page import write_study
 
 from minuteloop.report.page import render
 from minuteloop.report.report import read_report, sections_of
+from minuteloop.report.section import Section
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -40,7 +42,14 @@ def browser():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A page of four arms, the third without a measured memory, and the data of its sections."""
+    """A page of four arms, the third without a measured memory, and a figure; and the data of its sections."""
+    from matplotlib.figure import Figure
+
+    def figure():
+        drawn = Figure(figsize=(8, 2))
+        drawn.text(0.2, 0.5, "gelu", color="black")
+        return drawn
+
     folder = tmp_path_factory.mktemp("page")
     file = write_study(folder, ARMS)
     records = [json.loads(line) for line in file.read_text().splitlines()]
@@ -49,7 +58,7 @@ def study(tmp_path_factory):
         record["cost"]["peak_memory_bytes"] = memory
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     report = read_report([file])
-    sections = sections_of(report)
+    sections = [*sections_of(report), Section("ladder", "Ladder", [], {"rungs": 1}, figure=figure)]
     (folder / "page.html").write_text(render.page(report, sections))
     return folder / "page.html", {section.name: section.data for section in sections}
 
@@ -104,6 +113,13 @@ def hover(browser, element):
     ActionChains(browser).move_to_element(element).perform()
 
 
+def brightness(element, name):
+    """Return the mean of a colour's channels, from 0 to 255; 'rgb(1, 2, 3)' and 'color(srgb 0.1 0.2 0.3)' are read."""
+    colour = element.value_of_css_property(name)
+    channels = [float(number) for number in re.findall(r"[\d.]+", colour)[:3]]
+    return sum(channels) / 3 * (255 if colour.startswith("color(") else 1)
+
+
 def opacities(browser, chart, arms=4):
     """Return the opacity of each arm's mean in a chart, in the order of the arms."""
     marks = all_of(browser, f"#{chart} svg .mark-symbol path")
@@ -131,12 +147,12 @@ def test_themes_change_paper_and_the_charts_letters(opened):
     colours = []
     for theme in ("light", "dark"):
         browser = opened(theme=theme)
-        paper = all_of(browser, "body")[0].value_of_css_property("background-color")
-        ink = all_of(browser, ".chart svg .role-axis-label text")[0].value_of_css_property("fill")
-        colours.append([sum(map(int, colour[4:].strip("a()").split(",")[:3])) / 3 for colour in (paper, ink)])
-    (light_paper, light_ink), (dark_paper, dark_ink) = colours
-    assert light_paper > 200 > 60 > light_ink
-    assert dark_paper < 60 < 200 < dark_ink
+        paper = brightness(all_of(browser, "body")[0], "background-color")
+        inks = [brightness(all_of(browser, f"{place} text")[0], "fill") for place in (".role-axis-label", ".drawing")]
+        colours.append([paper, *inks])
+    (light_paper, *light_inks), (dark_paper, *dark_inks) = colours
+    assert light_paper > 200 and max(light_inks) < 60
+    assert dark_paper < 60 and min(dark_inks) > 200
 
 
 def test_click_on_a_head_sorts_by_the_numbers_behind_the_texts(opened):
@@ -192,6 +208,15 @@ def test_hover_on_a_point_highlights_its_row_and_shows_its_figures(opened):
     assert lines[0] == "late" and "images/s: 250" in lines and "mean: 63.00" in lines and lines[-1] == "recipe.lr=4"
 
 
+def test_hover_on_a_label_of_a_figure_highlights_its_arm(opened):
+    browser = opened()
+    (label,) = all_of(browser, ".drawing text")
+    assert label.get_attribute("data-arm") == "gelu"
+    hover(browser, label)
+    wait_for(lambda: opacities(browser, "accuracy-0") == [0.2, 1, 0.2, 0.2])
+    assert all_of(browser, "#details")[0].text.startswith("gelu")
+
+
 def test_focus_shows_a_row_and_escape_hides_it(opened):
     browser = opened()
     row = all_of(browser, "#table tbody tr")[3]
@@ -232,7 +257,7 @@ def test_downloads_hold_the_sections_data(opened, study, tmp_path):
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
     for button in all_of(browser, "button.download"):
         browser.execute_script("arguments[0].click()", button)
-    names = {"table.json", "compare.json", "report.json"}
+    names = {"table.json", "compare.json", "ladder.json", "report.json"}
     wait_for(lambda: {file.name for file in tmp_path.iterdir()} == names)
     data = json.loads(json.dumps(study[1]))
     wait_for(lambda: json.loads((tmp_path / "report.json").read_text() or "0") == data)

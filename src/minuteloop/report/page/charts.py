@@ -80,7 +80,7 @@ def speed(name: str, arms: list[dict[str, Any]], metric: str) -> Figure:
             if any(point["is_left"] == is_left for point in points)
         ),
     ]
-    caption = "Named: no other arm is both faster and more accurate."
+    caption = "Named: no other arm is as fast and as accurate."
     return Figure(name, "Accuracy against speed", caption, _layer(layers, max(200, ROW * len(arms))))
 
 
@@ -113,11 +113,12 @@ def effects(name: str, found: list[dict[str, Any]], resolve: float) -> Figure:
 
 
 def pareto(arms: list[dict[str, Any]]) -> set[str]:
-    """Return the labels of the arms that no other beats in both images/s and mean accuracy."""
+    """Return the labels of the arms that no other beats in images/s or accuracy without losing in the other."""
+    points = {arm["arm"]: (arm["images/s"], arm["mean"]) for arm in arms}
     return {
-        arm["arm"]
-        for arm in arms
-        if not any(other["images/s"] > arm["images/s"] and other["mean"] > arm["mean"] for other in arms)
+        label
+        for label, (rate, mean) in points.items()
+        if not any(other != (rate, mean) and other[0] >= rate and other[1] >= mean for other in points.values())
     }
 
 
