@@ -19,8 +19,9 @@ def seeds_needed(std: float, difference: float, arms: int = 1, power: float = PO
     """Return the seeds of each arm and the baseline that show a true `difference` with `power`, two-sided at 0.05.
 
     `std` of one run is known, equal in all arms, and estimated in the end from all of them; `arms` are compared with
-    one baseline by Dunnett's test. One arm: Student's t of two samples. `against_baseline` tests first whether spreads
-    differ, and is then more careful: that costs up to 0.03 of the power where they do not.
+    one baseline by Dunnett's test. One arm: Student's t of two samples. In studies simulated from seeds of
+    real runs (scripts/simulate_verdicts.py) plans of 0.80 had a power of 0.72 to 0.76 at 3 seeds and 0.76 to 0.78 at 5:
+    real runs have outliers, and arms that seem to differ in spread are judged with care.
     """
     _require_positive(std=std, difference=difference)
     return _fewest(lambda seeds: _planned_power(std, difference, arms, seeds) >= power, 2)
