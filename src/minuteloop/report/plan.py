@@ -39,6 +39,7 @@ def plan(name: str, config_dir: str, groups: list[Group], resolve: float) -> Sec
         *cost,
         f"To resolve is to show a true difference of one given arm from {study.baseline} with a probability of 0.8, by "
         "intervals that hold for all arms together with 95 %.",
+        "Seeds of real runs showed it with 0.72 to 0.78 at 3 to 5 seeds (scripts/simulate_verdicts.py).",
         source,
     ]
     data = {
