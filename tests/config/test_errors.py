@@ -140,7 +140,8 @@ def test_error_names_what_is_wrong_inside_a_value(override):
     + [pytest.param(override, marks=pytest.mark.exhaustive) for override in (*MESSAGES, *PARTS)],
 )
 def test_command_prints_the_line_that_python_raises_and_leaves_nothing_behind(override, capsys):
-    assert error_line(override, capsys=capsys) == f"error: {message(override)}"
+    expected = f"{override}: {MESSAGES[override]}" if override in MESSAGES else message(override)
+    assert error_line(override, capsys=capsys) == f"error: {expected}"
 
 
 def test_run_that_would_evaluate_nothing_is_rejected():
