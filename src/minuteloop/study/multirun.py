@@ -65,7 +65,7 @@ class Sweep(Callback):
                 cfg = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides)
                 rerun = checked(without_hydra(cfg), cfg.hydra).rerun or rerun
         with exit_on_user_error(CONF, []):
-            (folder / NOTES).mkdir(parents=True, exist_ok=True)
+            resume.make_folder(folder / NOTES, "hydra.sweep.dir")
             another = f"hydra.sweep.dir={folder}: another sweep runs there; give each a folder of its own"
             Sweep.lock.enter_context(resume.locked(folder / NOTES, another))
         for leftover in (folder / STOP, *folder.glob(f"{NOTES}/*.json")):
