@@ -13,7 +13,15 @@ ROOT = Path(__file__).parents[1]
 ENTRIES = ["train.py", *(f"scripts/{file.name}" for file in sorted((ROOT / "scripts").glob("*.py")))]
 ENTRIES = [entry for entry in [*ENTRIES, "scripts/benches/startup.py"] if "minuteloop" in (ROOT / entry).read_text()]
 SMALL = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "size.reduce=32", "recipe=plain"]
-QUICK = [*SMALL, "data=sample", "logger=none", "recipe.batch_size=64", "budget=1steps", "threads=1"]
+QUICK = [
+    *SMALL,
+    "data=sample",
+    "logger=none",
+    "logger.pictures=false",
+    "recipe.batch_size=64",
+    "budget=1steps",
+    "threads=1",
+]
 
 
 @pytest.fixture

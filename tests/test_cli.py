@@ -149,7 +149,15 @@ def test_named_run_is_found_from_any_folder(folder, tmp_path, monkeypatch, capsy
 
 @pytest.mark.exhaustive
 def test_named_run_trains_from_any_folder(tmp_path):
-    quick = ["data=sample", "budget=1steps", "size=nano", "size.reduce=32", "logger=none", "hydra.run.dir=run"]
+    quick = [
+        "data=sample",
+        "budget=1steps",
+        "size=nano",
+        "size.reduce=32",
+        "logger=none",
+        "logger.pictures=false",
+        "hydra.run.dir=run",
+    ]
     done = run([*MODULE, "train", "-cd", "recipes", "-cn", "convnext_cpu_minute", *quick], tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run/result.json").read_text())

@@ -7,6 +7,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from minuteloop import cli, compose
+from minuteloop.study.multirun import Sweep
 from minuteloop.validation import ConfigError, quoted
 
 # override -> what follows "error: OVERRIDE: "
@@ -140,7 +141,8 @@ def test_error_names_what_is_wrong_inside_a_value(override):
     + [pytest.param(override, marks=pytest.mark.exhaustive) for override in (*MESSAGES, *PARTS)],
 )
 def test_command_prints_the_line_that_python_raises_and_leaves_nothing_behind(override, capsys):
-    assert error_line(override, capsys=capsys) == f"error: {message(override)}"
+    expected = f"{override}: {MESSAGES[override]}" if override in MESSAGES else message(override)
+    assert error_line(override, capsys=capsys) == f"error: {expected}"
 
 
 def test_run_that_would_evaluate_nothing_is_rejected():
@@ -280,9 +282,11 @@ def test_no_secret_of_the_environment_gets_into_a_record(variable, monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["/proc/x", "/dev/null/x", "/tmp/" + 300 * "x"])
-def test_run_folder_that_cannot_be_made_is_rejected(folder, capsys):
-    line = error_line(f"hydra.run.dir={folder}", capsys=capsys)
-    assert line.startswith(f"error: hydra.run.dir={folder}: must be a folder that can be made, got: ")
+def test_folder_that_cannot_be_made_is_rejected(folder, capsys, monkeypatch):
+    monkeypatch.setattr(Sweep, "folder", None)  # what the sweep sets is undone
+    for arguments in ([f"hydra.run.dir={folder}"], ["-m", "seed=0,1", f"hydra.sweep.dir={folder}"]):
+        line = error_line(*arguments, capsys=capsys)
+        assert line.startswith(f"error: {arguments[-1]}") and ": must be a folder that can be made, got: " in line
 
 
 def test_names_from_the_environment_may_hold_spaces(monkeypatch):

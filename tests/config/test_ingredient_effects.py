@@ -19,7 +19,16 @@ from minuteloop.nets.offers import offers
 from minuteloop.nets.spec import resolve
 from minuteloop.validation import ConfigError
 
-QUICK = ("data=sample", "size=nano", "logger=none", "logger.pictures=false", "threads=1", "device=cpu", "evaluations=1")
+QUICK = (
+    "data=sample",
+    "size=nano",
+    "size.width=0.125",
+    "logger=none",
+    "logger.pictures=false",
+    "threads=1",
+    "device=cpu",
+    "evaluations=1",
+)
 INGREDIENTS = sorted(file.stem for file in (CONF / "ingredient").glob("*.yaml"))
 ARCHS = sorted(file.stem for file in (CONF / "arch").glob("*.yaml") if file.stem != "timm")
 RECIPES = sorted(file.stem for file in (CONF / "recipe").glob("*.yaml"))

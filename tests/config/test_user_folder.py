@@ -61,7 +61,15 @@ class Blank:
 ''',
 }
 OVERRIDES = ["arch=resnet26", "modernization=[kernel5]", "recipe=adam_blank"]
-QUICK = ["data=sample", "logger=none", "size.reduce=32", "size.width=0.25", "evaluations=1", "budget=2steps"]
+QUICK = [
+    "data=sample",
+    "logger=none",
+    "logger.pictures=false",
+    "size.reduce=32",
+    "size.width=0.25",
+    "evaluations=1",
+    "budget=2steps",
+]
 
 
 @pytest.fixture

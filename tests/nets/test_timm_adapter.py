@@ -70,11 +70,14 @@ FAMILIES = {
 SAMPLE = ("resnetblur18", "test_vit", "mobilenetv3_small_050", "levit_128s")
 
 
+OPTIONS = {"vgg11": {"mlp_ratio": 1 / 16}}  # not 4,096 hidden channels, which are 100 million weights
+
+
 @pytest.mark.parametrize(
     "name", [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.exhaustive) for name in FAMILIES]
 )
 def test_a_model_runs_and_learns_on_small_images(name):
-    spec = timm_spec(name)
+    spec = timm_spec(name, **OPTIONS.get(name, {}))
     assert spec.resolution == FAMILIES[name]
     torch.manual_seed(0)
     net, images = build_net(spec).train(), torch.randn(4, 3, 32, 32)
@@ -88,7 +91,7 @@ def test_a_model_runs_and_learns_on_small_images(name):
     other.load_state_dict(safetensors.torch.load(safetensors.torch.save(net.state_dict())))
     assert torch.equal(other(images), net.eval()(images))
     with torch.autocast("cpu", torch.bfloat16):
-        assert net(images).isfinite().all()
+        assert net(images[:1]).isfinite().all()  # slow on a CPU without bf16
 
 
 def test_a_model_with_large_enough_images_is_unchanged():

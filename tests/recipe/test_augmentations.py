@@ -1,5 +1,6 @@
 """Each augmentation against closed forms, torchvision, timm's distributions and real images."""
 
+import functools
 import math
 
 import pytest
@@ -35,13 +36,21 @@ def targets() -> torch.Tensor:
     return nn.functional.one_hot(torch.arange(N) % 10, 10).float()
 
 
-def deit_transforms():
-    for transform in instantiate.ingredients(compose(["recipe=deit"]).recipe).transforms.values():
-        yield pytest.param(transform, id=type(transform).__name__)
+DEIT = ("crop", "flip", "rand_augment", "random_erasing", "label_smoothing", "mixup", "cutmix")
 
 
-@pytest.mark.parametrize("transform", list(deit_transforms()))
-def test_transform_keeps_shapes_and_dtypes_and_repeats_with_the_seed(transform, images, targets):
+@functools.cache
+def deit_transforms() -> dict:
+    return instantiate.ingredients(compose(["recipe=deit"]).recipe).transforms
+
+
+def test_all_of_deits_transforms_are_tested():
+    assert deit_transforms().keys() == set(DEIT)
+
+
+@pytest.mark.parametrize("name", DEIT)
+def test_transform_keeps_shapes_and_dtypes_and_repeats_with_the_seed(name, images, targets):
+    transform = deit_transforms()[name]
     if transform.stage != "pixels":
         images = images.float()
 

@@ -11,7 +11,8 @@ from minuteloop.nets.net import Net
 from minuteloop.training import calibrate, run
 from minuteloop.validation import ConfigError
 
-QUICK = ("data=sample", "logger=none", "threads=1", "device=cpu", "evaluations=1")
+QUICK = ("data=sample", "logger=none", "logger.pictures=false", "threads=1", "device=cpu", "evaluations=1")
+SMALL = ("size=nano", "size.width=0.125", "data.holdout=1000")
 ARCH_OF_RECIPE = {"myrtle": "resnet9", "sprint": "airbench", "airbench94_muon": "airbench", "airbench94": "airbench"}
 
 
@@ -19,7 +20,7 @@ ARCH_OF_RECIPE = {"myrtle": "resnet9", "sprint": "airbench", "airbench94_muon": 
 @pytest.mark.parametrize("file", sorted((CONF / "recipe").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_trains_at_full_strength(file, tmp_path):
     arch = ARCH_OF_RECIPE.get(file.stem) or (file.stem if file.stem.startswith("airbench") else "resnet18")
-    overrides = [f"arch={arch}", f"recipe={file.stem}", "size=nano", "recipe.strength=1", "recipe.batch_size=60"]
+    overrides = [f"arch={arch}", f"recipe={file.stem}", *SMALL, "recipe.strength=1", "recipe.batch_size=60"]
     record = minuteloop.run([*overrides, *QUICK, "budget=8steps", f"hydra.run.dir={tmp_path / 'run'}"])
     assert record["status"] == "finished" and record["plan"]["steps"] == 8
     assert math.isfinite(record["metrics"]["test/loss"]) and set(record["plan"]["strength"].values()) <= {1.0}

@@ -19,7 +19,7 @@ from minuteloop.training.resume import locked
 
 TRAIN = [sys.executable, str(Path(__file__).parents[2] / "train.py")]
 SMALL = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "size.reduce=32", "recipe=plain"]
-QUICK = [*SMALL, "data=sample", "logger=none", "recipe.batch_size=64", "evaluations=1"]
+QUICK = [*SMALL, "data=sample", "logger=none", "logger.pictures=false", "recipe.batch_size=64", "evaluations=1"]
 
 LABEL, STATUS = 1, -1  # columns of a sweep's first table
 
@@ -85,7 +85,7 @@ def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
     (folder,) = {path.parent for path in before}
     assert (folder / "table.md").read_text().strip() in first.stdout
 
-    second = sweep(tmp_path, "budget=2steps", "recipe.lr=0.1,0.01", "seed=range(0,2)")
+    second = sweep(tmp_path, "budget=2steps", "recipe.lr=0.1,0.01", "seed=range(0,2)", "logger.pictures=true")
     assert second.returncode == 0, second.stderr
     assert second.stdout.count(": finished before, runs/") == 2
     rows, groups = tables(second)
@@ -94,6 +94,7 @@ def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
     (other,) = {path.parent for path in new}
     files = {"cells", "multirun.yaml", "table.md", "arms.png", *(path.name for path in new)}
     assert {path.name for path in other.iterdir()} == files
+    assert all((path / "pictures/curves.png").exists() for path in new)
     assert [row[STATUS] for row in rows] == ["finished, reused"] * 2 + ["finished"] * 2
     assert f"- in ../{folder.name}: cell 0 is resnet18-plain-0, cell 1 is resnet18-plain-1\n" in second.stdout
     accuracy = {}

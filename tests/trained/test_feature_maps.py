@@ -27,7 +27,15 @@ ROOT = Path(__file__).parents[2]
 def run(tmp_path_factory):
     """The folder of a run."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    options = ["data=sample", "logger=none", "size.width=0.125", "recipe.batch_size=64", "threads=1", "budget=2steps"]
+    options = [
+        "data=sample",
+        "logger=none",
+        "logger.pictures=false",
+        "size.width=0.125",
+        "recipe.batch_size=64",
+        "threads=1",
+        "budget=2steps",
+    ]
     minuteloop.run([*options, f"hydra.run.dir={folder}"])
     return folder
 

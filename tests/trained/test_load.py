@@ -16,7 +16,15 @@ from minuteloop.trained.feature_maps import draw_feature_maps
 from minuteloop.trained.load import TrainedNet
 from minuteloop.validation import ConfigError
 
-QUICK = ["data=sample", "logger=none", "size.reduce=32", "size.width=0.125", "recipe.batch_size=64", "threads=1"]
+QUICK = [
+    "data=sample",
+    "logger=none",
+    "logger.pictures=false",
+    "size.reduce=32",
+    "size.width=0.125",
+    "recipe.batch_size=64",
+    "threads=1",
+]
 
 
 @pytest.fixture(scope="module")

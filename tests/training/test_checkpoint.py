@@ -19,7 +19,7 @@ from minuteloop.records import record
 from minuteloop.training import calibrate, checkpoint
 from minuteloop.training.classifier import Classifier
 
-KILLS = 20  # at random moments
+KILLS = 10  # at random moments
 ALWAYS = 1e9  # as the fraction of the time that checkpoints may take
 
 write = record.Record.write

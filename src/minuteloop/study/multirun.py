@@ -65,7 +65,7 @@ class Sweep(Callback):
         with exit_on_user_error(CONF, []):
             if study:
                 _check_arms_differ(study, configs)
-            (folder / NOTES).mkdir(parents=True, exist_ok=True)
+            resume.make_folder(folder / NOTES, "hydra.sweep.dir")
             another = f"hydra.sweep.dir={folder}: another sweep runs there; give each a folder of its own"
             Sweep.lock.enter_context(resume.locked(folder / NOTES, another))
         for leftover in (folder / STOP, folder / design.FILE, *folder.glob(f"{NOTES}/*.json")):
