@@ -6,6 +6,7 @@ import os
 from own_ingredient import write_ingredient
 
 from minuteloop import compose
+from minuteloop.records import environment
 from minuteloop.records.environment import describe_code, describe_host, versions
 from minuteloop.records.record import config_hash, find_records
 
@@ -40,3 +41,18 @@ def test_host_and_versions_are_described():
     host = describe_host("cpu")
     assert host["cores"] == os.cpu_count() and host["cpu"] and host["memory"] > 2**28 and "gpu" not in host
     assert versions()["torch"] and versions()["python"].startswith("3.")
+
+
+def test_code_hash_is_of_the_files_that_a_run_depends_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(environment, "PACKAGE", tmp_path)
+    monkeypatch.setattr(environment, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(environment, "_package", environment._package.__wrapped__)  # without its cache
+
+    def hash_after(path: str) -> str:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(path)
+        return describe_code(compose(OPTIONS).recipe)["hash"]
+
+    first = hash_after("nets/net.py")
+    around = [hash_after(path) for path in ("report/table.py", "study/cell.py", "trained/load.py", "cli.py")]
+    assert set(around) == {first} and hash_after("nets/block.py") != first

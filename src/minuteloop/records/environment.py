@@ -20,6 +20,7 @@ from minuteloop.validation import flat
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "timm", "wandb", "numpy")
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parents[1]
+AROUND_RUNS = {"study", "trained", "report", "cli.py", "__main__.py"}  # no run imports them, so none depends on them
 
 
 def describe_host(device: str) -> dict:
@@ -48,7 +49,8 @@ def versions() -> dict[str, str]:
 def describe_code(recipe: Recipe) -> dict:
     """Return the package's version, a hash of its source and, in a git checkout, its commit and whether files differ.
 
-    The hash includes the Python files beside each of the recipe's classes that is not the package's.
+    The hash is of the files that a run may depend on. It includes the Python files beside each of the recipe's classes
+    that is not the package's.
     """
     package, source = _package()
     source = source.copy()
@@ -62,7 +64,8 @@ def describe_code(recipe: Recipe) -> dict:
 
 @functools.cache
 def _package() -> tuple[dict, Any]:
-    source = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(PACKAGE.rglob("*.py"))))
+    files = [file for file in sorted(PACKAGE.rglob("*.py")) if file.relative_to(PACKAGE).parts[0] not in AROUND_RUNS]
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in files))
     package = {"version": metadata.version("minuteloop"), "hash": "", "commit": None, "dirty": None}
     if (CHECKOUT / ".git").exists():
         package["commit"] = _git("rev-parse", "HEAD")
