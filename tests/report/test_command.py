@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from offline_wandb import wandb_records
 from report_records import write_study
 
 from minuteloop import cli
@@ -74,3 +75,16 @@ def test_users_mistake_is_one_line_with_exit_code_2(words, message, sweep, capsy
     printed = capsys.readouterr()
     assert error.value.code == 2 and printed.err.startswith(f"error: {message}") and printed.err.count("\n") == 1
     assert printed.out == ""
+
+
+def test_report_is_one_wandb_run_in_the_group_of_its_study(sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    report("compare", sweep, "--wandb")
+    assert capsys.readouterr().err.startswith("W&B: wandb sync ")
+    records = wandb_records(tmp_path / "runs")
+    (run,) = records["run"]
+    assert (run["run_group"], run["job_type"], run["display_name"]) == ("s", "report", "report-s")
+    (logged,) = (entry["item"] for entry in records["history"])
+    table = {key: logged[f"report/compare.{key}"] for key in ("_type", "nrows", "ncols")}
+    assert table == {"_type": "table-file", "nrows": 1, "ncols": 4}

@@ -98,7 +98,7 @@ def start_wandb(config: Config, record: Record) -> BackgroundWandbLogger | None:
         return None
     calls, service = BackgroundCalls("W&B"), []
     arguments = _init_arguments(config, record)
-    run = calls.wait(lambda: _init(arguments, service), 2 * INIT_TIMEOUT)
+    run = calls.wait(lambda: init_run(arguments, service), 2 * INIT_TIMEOUT)
     if run is None:
         calls.close()
         if service:
@@ -130,7 +130,7 @@ def _init_arguments(config: Config, record: Record) -> dict[str, Any]:
     }
 
 
-def _init(arguments: dict[str, Any], service: list):
+def init_run(arguments: dict[str, Any], service: list):
     """Return a started wandb.Run; append the process that serves it to `service` as soon as it exists.
 
     Raises:

@@ -51,6 +51,10 @@ def run(arguments: list[str], program: str, description: str) -> str:
     if options.html:
         write_page(report, sections, options.html)
         print(f"page: {options.html.resolve()}", file=sys.stderr)
+    if options.wandb:
+        from minuteloop.report.page.wandb_run import log_to_wandb  # imports torch
+
+        print(f"W&B: {log_to_wandb(report, sections, options.html)}", file=sys.stderr)
     if options.json:
         return json.dumps({section.name: section.data for section in sections}, indent=2)
     question = [f"# {report.study['question']}"] if report.study.get("question") else []
@@ -80,6 +84,7 @@ def _parse(arguments: list[str], program: str, description: str) -> argparse.Nam
     add("--figures", type=Path, metavar="FOLDER", help="write each figure there as SVG and PNG")
     add("--html", type=Path, metavar="FILE", help="write one HTML page, which needs no network and no other file")
     add("--records", type=Path, metavar="FILE", help="write the runs' records to one small file (.jsonl) to share")
+    add("--wandb", action="store_true", help="log tables, figures and the page (with --html) as one W&B run")
     add("--json", action="store_true", help="print JSON for programs")
     add("-cd", "--config-dir", default="", help="of plan and --confirm: a folder with your own studies")
     view = arguments[0] if arguments and arguments[0] in (*VIEWS, "plan") else None
