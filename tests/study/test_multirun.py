@@ -84,6 +84,7 @@ def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
     before = records(tmp_path)
     (folder,) = {path.parent for path in before}
     assert (folder / "table.md").read_text().strip() in first.stdout
+    assert f"verdicts: minuteloop report runs/{folder.name}\n" in first.stdout
 
     second = sweep(tmp_path, "budget=2steps", "recipe.lr=0.1,0.01", "seed=range(0,2)", "logger.pictures=true")
     assert second.returncode == 0, second.stderr

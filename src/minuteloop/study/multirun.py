@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import shlex
 import shutil
 import signal
 from dataclasses import replace
@@ -227,4 +228,5 @@ def _end(folder: Path) -> int:
     with logging_to():
         log.info(text)
         draw_arms(cells, folder)
+        log.info(f"differences with intervals, and verdicts: minuteloop report {shlex.quote(str(folder))}")
     return 130 if stopped else int(any(cell.failure() or cell.record()["status"] == "overrun" for cell in cells))
