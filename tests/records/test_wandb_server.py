@@ -71,7 +71,9 @@ def test_server_that_sends_a_byte_each_half_second_costs_bounded_time(cwd):
         )
         ended = time.time()
         server.shutdown()
-    assert done.returncode == 0 and "Traceback" not in done.stderr and "panic" not in done.stderr, done.stderr
+    assert done.returncode == 0 and "panic" not in done.stderr, done.stderr
+    # a thread of W&B's own may still talk to its process, which has been ended
+    assert done.stderr.count("Traceback") == done.stderr.count("in thread wandb-ServiceFinalizer"), done.stderr
     log = (cwd / "mine/log.txt").read_text()
     assert "W&B: no answer yet; waiting for at most 3 s more\n" in log
     assert "warning: W&B failed and is skipped from now on: no answer within 6 s\n" in log

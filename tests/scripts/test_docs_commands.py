@@ -13,6 +13,7 @@ import pytest
 from documentation import PAGES, README, ROOT, TEXT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from report_records import write_study
 
 import minuteloop
 from minuteloop.config.compose import compose
@@ -181,8 +182,14 @@ print(trainer.callback_metrics["test/acc"].item())
 @pytest.mark.exhaustive
 def test_python_of_docs_runs(tmp_path):
     pages = {page.name: blocks for page, blocks in CODE.items() if blocks and page.name != "README.md"}
+    arms = {
+        "none": {"overrides": [], "accuracies": [60.0, 60.2]},
+        "+gelu": {"overrides": ["a"], "accuracies": [62, 62.1]},
+    }
+    write_study(tmp_path / "runs/SWEEP", arms)
     outs = {name: execute("\n".join(blocks), tmp_path) for name, blocks in pages.items()}
-    assert outs.keys() == {"after_training.md", "grammar.md", "usage.md"}
+    assert outs.keys() == {"after_training.md", "grammar.md", "report.md", "usage.md"}
+    assert outs["report.md"].startswith("+gelu: keep: better by 1.95 [")
     assert outs["usage.md"].splitlines()[-1] == "torch.Size([1000, 10])"
     assert "finished" in outs["after_training.md"]
     assert (

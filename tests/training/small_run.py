@@ -53,10 +53,10 @@ def curves(folder: Path) -> list[dict[str, str]]:
         return [{key: text for key, text in row.items() if key != "seconds"} for row in csv.DictReader(file)]
 
 
-def curve_seconds(folder: Path) -> list[float]:
-    """Return the column `seconds` of metrics.csv."""
+def curve_seconds(folder: Path) -> list[tuple[int, float]]:
+    """Return the columns `step` and `seconds` of metrics.csv."""
     with (folder / "metrics.csv").open(newline="") as file:
-        return [float(row["seconds"]) for row in csv.DictReader(file)]
+        return [(int(row["step"]), float(row["seconds"])) for row in csv.DictReader(file)]
 
 
 def assert_same_training(folder: Path, reference: Path) -> None:
