@@ -38,11 +38,11 @@ def compare(report: Report) -> Section | None:
             else {(arm, baseline.label): e for arm, e in effects_of(group, baseline).items()}
         )
         for (arm, other), effect in effects.items():
-            says = verdict(effect, report.resolve)
+            words = verdict(effect, report.resolve)
             label = f"{arm} - {other}" if report.pairs else arm
-            rows.append([label, *([group.words] if several else []), effect_text(effect), _p(effect), says])
+            rows.append([label, *([group.words] if several else []), effect_text(effect), _p(effect), words])
             values.append([None, *([None] if several else []), effect.difference, effect.p, None])
-            answer = {"outcome": outcome(effect, report.resolve), "verdict": says}
+            answer = {"outcome": outcome(effect, report.resolve), "verdict": words}
             found.append(_data(arm, other, group, effect) | answer)
         if not report.pairs:
             sentences.append(f"Baseline{of}: {baseline.label}, {baseline.mean:.2f} %, n = {len(baseline.runs)}.")

@@ -35,7 +35,7 @@ FAR_COST = 0.1  # fraction by which MACs and time must move for a rung to be nam
 class Rung:
     """An arm of a ladder: the names that it adds (or leaves out), its effects and what the paper found.
 
-    `effect` is against what KINDS says and `total` against the baseline; both None for the baseline itself. `paper` is
+    `effect` is against what KINDS names and `total` against the baseline; both None for the baseline itself. `paper` is
     the paper's difference of the same steps, in points.
     """
 
@@ -149,8 +149,8 @@ def _summary(rungs: list[Rung], resolve: float) -> list[str]:
         )
     outcomes = {rung.arm.label: outcome(rung.effect, resolve) for rung in rungs if rung.effect is not None}
     none = f"No difference beyond {resolve:g} points"
-    says = {"better": "Better", "worse": "Worse", "none": none, "unresolved": "Not resolved"}
-    for each, words in says.items():
+    headings = {"better": "Better", "worse": "Worse", "none": none, "unresolved": "Not resolved"}
+    for each, words in headings.items():
         labels = [label for label, found in outcomes.items() if found == each]
         lines += [f"{words}: {', '.join(labels)}"] if labels else []
     return lines

@@ -72,7 +72,7 @@ VIEWS: dict[str, tuple[str, Callable[[Report], Section | None]]] = {
     "table": ("accuracy, steps, seconds, images/s, size of each arm", table),
     "compare": ("effect of each arm against the baseline, with interval and verdict", compare),
     "ladder": ("what each step or ingredient of a ladder gives, beside the ConvNeXt paper's differences", ladder),
-    "transfer": ("whether what a short budget says about the arms holds for a longer one", transfer),
+    "transfer": ("whether the ranks and effects of a short budget hold for a longer one", transfer),
     "curves": ("accuracy and loss against training seconds and steps, mean and range over seeds", curves),
 }
 

@@ -32,7 +32,7 @@ class Table:
 
 @dataclass
 class Section:
-    """What one view says: a title, sentences, a table, the same as `data` for programs, and a figure to draw.
+    """What one view found: a title, sentences, a table, the same as `data` for programs, and a figure to draw.
 
     `figure` draws it with matplotlib when it is wanted, since that takes a second; `name` names its files.
     """

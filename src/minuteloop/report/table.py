@@ -20,7 +20,7 @@ Cell = tuple[str, float | None]  # text, and the number behind it
 
 
 def table(report: Report) -> Section:
-    """Return a row for each arm; rows of different machines or budgets are told apart by a column."""
+    """Return a row for each arm; a column names the machine and budget where they differ."""
     rows = [(group.words, arm) for group in report.groups for arm in group.arms]
     first = report.groups[0].arms[0].runs[0].arm_config
     cells = [[(arm.label, None), *([(words, None)] if words else []), *_figures(arm)] for words, arm in rows]

@@ -1,4 +1,4 @@
-"""Does what a short budget says about arms hold for a longer one: ranks, effects, and the cost of trusting it."""
+"""Do the ranks and effects of a short budget hold for a longer one, and what does trusting it cost?"""
 
 from __future__ import annotations
 

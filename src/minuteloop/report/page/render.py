@@ -88,7 +88,7 @@ def _facts(report: Report) -> list[str]:
 
 
 def _verdicts(report: Report, sections: list[Section]) -> list[dict[str, Any]]:
-    """Return, for each group with a baseline, what the comparison says: [{of, baseline, lines}].
+    """Return, for each group with a baseline, what the comparison found: [{of, baseline, lines}].
 
     A line is (outcome, labels, verdict): the largest gain first, arms of one verdict in one line.
     """

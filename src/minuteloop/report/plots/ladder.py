@@ -26,7 +26,7 @@ def plot_ladder(
 ) -> Figure:
     """Draw a panel for each (words, rungs), one below the other, the first rung on top.
 
-    `against` says what effects are differences to, `paper_words` what the paper's are; "" without any.
+    `against` is what effects are differences from, `paper_words` what the paper's are; "" without any.
     """
     heights = [HEAD + (WORDS if words else 0) + ROW * len(rungs) + FOOT for words, rungs in panels]
     arms = [rung.arm for _, rungs in panels for rung in rungs]

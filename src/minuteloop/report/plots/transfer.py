@@ -49,9 +49,9 @@ def _panel(canvas: Canvas, bottom: float, shared: SharedArms, resolve: float) ->
     canvas.text(right, bottom + FOOT + height + 0.05, pair, fontsize=SMALL, color=GREY, ha="right", va="bottom")
     for row, label in enumerate(order):
         y = bottom + FOOT + height - ROW * (row + 0.5)
-        says = "baseline" if label == shared.baseline else _verdict(shared, label, resolve)
-        colour = VERDICTS.get(says, GREY)
-        canvas.text(right, y, says, fontsize=SMALL, color=colour, ha="right", va="center")
+        words = "baseline" if label == shared.baseline else _verdict(shared, label, resolve)
+        colour = VERDICTS.get(words, GREY)
+        canvas.text(right, y, words, fontsize=SMALL, color=colour, ha="right", va="center")
 
 
 def _verdict(shared: SharedArms, label: str, resolve: float) -> str:

@@ -32,7 +32,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class RankTransfer:
-    """What the ranking of a short budget says about that of a long one.
+    """How the ranking of a short budget agrees with that of a long one.
 
     `top` is the agreement within the third of the arms that are best at the long budget. An agreement is None where
     its arms are fewer than three, or all equal at a budget. `flips` are the pairs (a, b) with a better than b at the
