@@ -1,5 +1,6 @@
 """What every test runs under: one torch thread, no network logging, and real CIFAR-10 where it is at hand."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,6 +14,14 @@ os.environ["WANDB_MODE"] = "offline"
 def own_wandb_service():
     """A process that a test starts has a W&B service of its own, not one that an earlier test has ended."""
     os.environ.pop("WANDB_SERVICE", None)
+
+
+@pytest.fixture(autouse=True)
+def own_log_handlers():
+    """Handlers that Hydra adds to the root logger end with the test, as does the stream that they write to."""
+    handlers = [*logging.root.handlers]
+    yield
+    logging.root.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -30,6 +30,13 @@ def test_label_is_what_an_arms_overrides_do_not_share_with_the_others(tmp_path):
     assert [run.seed for run in group.arms[0].runs] == [0, 1]
 
 
+def test_label_has_no_override_that_changes_no_result(tmp_path):
+    words = [["size=tiny", "resume=true", "logger.pictures=false", "name=mine"], ["size=nano", "logger=none"]]
+    records = [a_record(own, config__size__name=own[0]) for own in words]
+    (group,) = groups(tmp_path, records)
+    assert labels(group) == ["size=tiny", "size=nano"]
+
+
 def test_runs_of_different_configs_never_share_an_arm(tmp_path):
     same, other = seeds(0.5, overrides=[]), seeds(0.6, overrides=[], config__recipe__clip_grad=2.5)
     (group,) = groups(tmp_path, [*same, *other])

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from report_records import write_study
 
 import minuteloop
+from minuteloop import cli
 from minuteloop.config.compose import compose
 
 COMMANDS = sorted(
@@ -55,6 +56,7 @@ def starting_with(*start):
 
 TRAIN, EXPLAIN, BENCH = (starting_with("python", f) for f in ("train.py", "scripts/explain.py", "scripts/bench.py"))
 FEATURES, DOCS = starting_with("python", "scripts/features.py"), starting_with("python", "scripts/docs_pages.py")
+REPORT = [*starting_with("minuteloop", "report"), *starting_with("python", "scripts/report.py")]
 NOT_RUN = ("pip", ".venv/bin/pip", ".venv/bin/ruff", "cat")  # and what .ci/run does
 CI = ("python -m venv .venv", "python -m pytest")
 
@@ -76,7 +78,7 @@ def user_folder(tmp_path, monkeypatch):
 
 
 def test_every_command_is_run_by_a_test():
-    tested = {*TRAIN, *EXPLAIN, *BENCH, *FEATURES, *DOCS}
+    tested = {*TRAIN, *EXPLAIN, *BENCH, *FEATURES, *DOCS, *REPORT}
     rest = [" ".join(words_of(command)) for command in COMMANDS if command not in tested]
     unknown = [command for command in rest if not command.startswith((*NOT_RUN, *CI))]
     assert not unknown and len(TRAIN) >= 20 and len(EXPLAIN) >= 4 and len(BENCH) >= 9
@@ -101,6 +103,19 @@ def test_training_command_composes(command, user_folder):
     cells = list(itertools.islice(itertools.product(*values), 4))
     names = [compose(list(cell), options.get("-cn", "config"), options.get("-cd", "")).name for cell in cells]
     assert names and all(names)
+
+
+@pytest.mark.parametrize("command", REPORT)
+def test_report_command_answers(command, cwd, capsys, monkeypatch):
+    arms = {
+        "none": {"overrides": [], "accuracies": [60.0, 60.2]},
+        "+gelu": {"overrides": ["a"], "accuracies": [62, 62.1]},
+    }
+    write_study(cwd / "runs/SWEEP", arms)
+    words = words_of(command)[2:]
+    cli.report(["runs/SWEEP" if "*" in word else word for word in words])
+    out = capsys.readouterr().out
+    assert "convnext_ladder" in out if "plan" in words else "+gelu" in out
 
 
 @pytest.mark.parametrize("command", BENCH)

@@ -22,6 +22,7 @@ from minuteloop.validation import ConfigError, flat
 SCHEMA = 1
 UNFINISHED = ("failed", "interrupted")  # what can be resumed
 NOT_HASHED = ("logger", "name", "data.root", "resume", "rerun", "test")
+NOT_OF_TRAINING = ("hydra.", "hydra/", "resume=", "rerun=")  # overrides that say where or how often
 CHECKPOINT, WEIGHTS = "last.ckpt", "model.safetensors"  # files of a run
 
 
@@ -31,7 +32,7 @@ class Record:
 
     With the record of an `earlier` attempt it continues that one: `plan` is then the frozen plan and `frozen_config`
     the resolved config; otherwise both are None. `seconds` is a live dict, such as that of a Stopwatch; `overrides`
-    are those that were typed.
+    are those that were typed; the record keeps those that say what is trained.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Record:
             "attempts": 1,
             "seed": asked.seed,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "overrides": list(overrides),
+            "overrides": [word for word in overrides if not word.lstrip("+~").startswith(NOT_OF_TRAINING)],
             "config": {},
             "asked": {},
             "config_hash": config_hash(asked),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minuteloop.records.machine import differing, machine_of, machine_words
+from minuteloop.records.record import NOT_HASHED
 from minuteloop.report.runs import NOT_AN_ARMS, Run, differing_keys
 from minuteloop.validation import ConfigError, did_you_mean
 
@@ -174,8 +175,15 @@ def _name(overrides: list[str], names: dict[str, list[str]]) -> str | None:
 def _text(run: Run, shared: set[str]) -> str:
     if not run.overrides:
         return run.family
-    own = [item for item in run.overrides if item not in shared and item.lstrip("+").split("=")[0] not in NOT_AN_ARMS]
+    own = [
+        item for item in run.overrides if item not in shared and not _is_of_no_arm(item.lstrip("+").partition("=")[0])
+    ]
     return " ".join(own) or run.record["config"]["name"]
+
+
+def _is_of_no_arm(key: str) -> bool:
+    left_out = NOT_AN_ARMS | set(NOT_HASHED)
+    return key in left_out or key.partition(".")[0] in left_out
 
 
 def _short(value: Any) -> str:

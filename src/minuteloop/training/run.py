@@ -39,9 +39,8 @@ def run(overrides: list[str] | tuple[str, ...] = (), config_name: str = "config"
     """
     with restored_process_state():
         config, folder = compose_run(overrides, config_name, config_dir)
-        of_run = [override for override in overrides if not override.lstrip("+~").startswith("hydra")]
         with restored_torch_state():
-            return train(config, folder, overrides=of_run) | {"folder": str(folder.resolve())}
+            return train(config, folder, overrides=overrides) | {"folder": str(folder.resolve())}
 
 
 def compose_run(
