@@ -55,6 +55,7 @@ def _order(sort: str | None, columns: list[str], cells: list[list[Cell]]) -> lis
 
 
 def accuracy(arm: Arm) -> Cell:
+    """Return the mean accuracy with its 95 % interval, in percent; one run has no interval."""
     found = interval(arm.percents)
     spread = f" [{found.low:.2f}, {found.high:.2f}]" if len(arm.runs) > 1 else ""
     return f"{found.mean:.2f} %{spread}", found.mean
