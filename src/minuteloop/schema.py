@@ -188,7 +188,7 @@ def _names(help: str) -> Any:
 class StudyConfig:
     """A question over arms, seeds and budgets. Its arms are named, or generated from one list."""
 
-    question: str = setting("", "what the study asks, in a sentence")
+    question: str = setting("", "question that the study answers, one sentence")
     baseline: str | None = setting(None, "arm that the others are compared with; null: the first")
     arms: Any = custom(
         *(

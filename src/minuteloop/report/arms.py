@@ -10,6 +10,7 @@ from typing import Any
 from minuteloop.records.machine import differing, machine_of, machine_words
 from minuteloop.records.record import NOT_HASHED
 from minuteloop.report.runs import NOT_AN_ARMS, Run, differing_keys
+from minuteloop.study.design import arm_of
 from minuteloop.validation import ConfigError, did_you_mean
 
 METRICS = (
@@ -154,7 +155,7 @@ def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
     Where two have the same words, the keys that differ are added.
     """
     shared = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
-    labels = [_name(run.overrides, names) or _text(run, shared) for run in runs]
+    labels = [arm_of(names, run.overrides) or _text(run, shared) for run in runs]
     for label in set(labels):
         members = [index for index, other in enumerate(labels) if other == label]
         configs = [runs[index].arm_config for index in members]
@@ -164,12 +165,6 @@ def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
                 values = ", ".join(f"{key}={_short(config.get(key))}" for key in keys[:3])
                 labels[index] = f"{label} ({values}{', ...' if len(keys) > 3 else ''})"
     return labels
-
-
-def _name(overrides: list[str], names: dict[str, list[str]]) -> str | None:
-    """Return the arm with the most overrides, all of which are among `overrides`."""
-    fitting = [name for name, own in names.items() if set(own) <= set(overrides)]
-    return max(fitting, key=lambda name: len(names[name]), default=None)
 
 
 def _text(run: Run, shared: set[str]) -> str:

@@ -13,8 +13,9 @@ from minuteloop.report.page.render import write_page
 from minuteloop.report.plan import plan
 from minuteloop.report.plots.style import write_figure
 from minuteloop.report.report import VIEWS, Report, read_report, sections_of
-from minuteloop.report.runs import STUDY, copy_without_folder, load_runs
+from minuteloop.report.runs import copy_without_folder, load_runs
 from minuteloop.report.section import Section
+from minuteloop.study.design import FILE as STUDY
 from minuteloop.validation import ConfigError
 
 USAGE = "{program} [VIEW] RUNS... [options]"

@@ -11,9 +11,8 @@ from typing import Any
 
 from minuteloop.records.record import NOT_HASHED, SCHEMA
 from minuteloop.study.cell import NOTES, read_cells
+from minuteloop.study.design import FILE as STUDY
 from minuteloop.validation import ConfigError, flat
-
-STUDY = "study.json"  # in a sweep's folder, or beside a file of records
 
 NOT_AN_ARMS = {"seed", "budget"}  # what runs of one arm may differ in; the budget is held apart beside it
 

@@ -49,9 +49,7 @@ class Study:
 
     def arm_of(self, overrides: Iterable[str]) -> str | None:
         """Return the arm of a cell or record, of whose overrides it has the most; None where it is of no arm."""
-        present = set(overrides)
-        fitting = [name for name, arm in self.arms.items() if present.issuperset(arm)]
-        return max(fitting, key=lambda name: len(self.arms[name]), default=None)
+        return arm_of(self.arms, overrides)
 
     def named(self, overrides: list[str]) -> list[str]:
         """Return the overrides of a cell with the name of its arm in place of the arm's own."""
@@ -63,6 +61,13 @@ class Study:
         temporary = sweep / f"{FILE}.tmp"
         temporary.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
         temporary.replace(sweep / FILE)
+
+
+def arm_of(arms: dict[str, list[str]], overrides: Iterable[str]) -> str | None:
+    """Return the one of `arms`, {name: overrides}, whose overrides a run has: the longest; None where there is none."""
+    present = set(overrides)
+    fitting = [name for name, own in arms.items() if present.issuperset(own)]
+    return max(fitting, key=lambda name: len(arms[name]), default=None)
 
 
 def read_study(sweep: Path) -> Study | None:

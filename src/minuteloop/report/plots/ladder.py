@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 
 from minuteloop.records.plots.figure import Canvas
 from minuteloop.report.ladder import Rung, paper
-from minuteloop.report.plots.style import BLUE, COLOURS, GREY, LABEL, ORANGE, SMALL, WIDTH, caption, plain_axes, shorten
+from minuteloop.report.plots.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    LABEL,
+    LEGEND_ABOVE,
+    ORANGE,
+    SMALL,
+    WIDTH,
+    caption,
+    plain_axes,
+    shorten,
+)
 from minuteloop.report.statistics.effects import interval
 
 if TYPE_CHECKING:
@@ -152,13 +164,7 @@ def _draw_effects(axes: Axes, rungs: list[Rung], against: str) -> None:
         axes.legend(
             unique.values(),
             unique.keys(),
-            fontsize=SMALL,
             ncols=2,
-            frameon=False,
-            loc="lower center",
-            bbox_to_anchor=(0.5, 1),
-            borderaxespad=0.1,
-            handletextpad=0.2,
-            columnspacing=0.8,
+            **LEGEND_ABOVE,
         )
     plain_axes(axes, ["bottom"])

@@ -19,6 +19,15 @@ BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072b2", "#d55e00", "#009e73", "#cc
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY, "#000000")
 GREY, LIGHT = "#666666", "#dddddd"
 LABEL, SMALL = 8, 7  # font sizes in points
+LEGEND_ABOVE = {  # arguments of Axes.legend for one line above the axes
+    "fontsize": SMALL,
+    "frameon": False,
+    "loc": "lower center",
+    "bbox_to_anchor": (0.5, 1),
+    "borderaxespad": 0.1,
+    "handletextpad": 0.2,
+    "columnspacing": 0.8,
+}
 WIDTH = 7.7  # inches of content: 1200 pixels with the margins
 
 

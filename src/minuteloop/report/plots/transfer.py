@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from minuteloop.records.plots.figure import Canvas
-from minuteloop.report.plots.style import COLOURS, GREY, LABEL, SMALL, WIDTH, caption, plain_axes, shorten
+from minuteloop.report.plots.style import COLOURS, GREY, LABEL, LEGEND_ABOVE, SMALL, WIDTH, caption, plain_axes, shorten
 from minuteloop.report.statistics.verdicts import carries_over
 from minuteloop.report.transfer import SharedArms
 
@@ -99,13 +99,7 @@ def _draw_effects(axes: Axes, shared: SharedArms, order: list[str]) -> None:
     axes.set_yticks([])
     axes.set_xlabel(f"against {shorten(shared.baseline)}, points", fontsize=SMALL)
     axes.legend(
-        fontsize=SMALL,
         ncols=count,
-        frameon=False,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1),
-        borderaxespad=0.1,
-        handletextpad=0.2,
-        columnspacing=1,
+        **LEGEND_ABOVE,
     )
     plain_axes(axes, ["bottom"])

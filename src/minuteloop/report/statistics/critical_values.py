@@ -109,7 +109,7 @@ def _probability(value: float) -> float:
 def critical_value(family: Family, df: float, level: float = 0.95) -> float:
     """Return the t that the largest |t| statistic of a family exceeds with probability 1 - `level`.
 
-    It lies between Student's t of one comparison and Bonferroni's.
+    It is between Student's t of one comparison and Bonferroni's.
     """
     low, high = (-float(special.stdtrit(df, (1 - level) / 2 / count)) for count in (1, family.comparisons))
     return root(lambda t: np.log(max(family.tail(t, df), 1e-9) / (1 - level)), low * 0.999, high * 1.001)

@@ -44,7 +44,7 @@ def more_seeds(effect: Effect, resolve: float) -> tuple[int, bool]:
     They show a true difference of `resolve` with power 0.8, averaged over what the true std may be given the estimated
     one and its degrees of freedom (Julious & Owen, Pharmaceutical Statistics 5 (2006) 29), by the same comparison with
     the same arms. Where the seeds at hand have that power already, the result is the number that brings the interval's
-    half width down to half of `resolve`, so that it either excludes zero or lies within +-`resolve`; then the second
+    half width down to half of `resolve`, so that it either excludes zero or is inside +-`resolve`; then the second
     value is True.
     """
     _require_positive(resolve=resolve)
@@ -54,7 +54,7 @@ def more_seeds(effect: Effect, resolve: float) -> tuple[int, bool]:
 
 
 def winners_inflation(std: float, arms: int, seeds: int = 1) -> float:
-    """Return how far the best of `arms` equal arms lies above their true mean, in expectation, by luck alone."""
+    """Return how far the best of `arms` equal arms is above their true mean, in expectation, by luck alone."""
     grid, step = np.linspace(-9, 9, 4001, retstep=True)
     distribution = special.ndtr(grid) ** arms  # of the largest; E = integral of (1 - F) above zero minus F below
     return float((np.heaviside(grid, 0.5) - distribution).sum() * step) * std / seeds**0.5

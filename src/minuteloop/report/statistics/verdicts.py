@@ -14,7 +14,7 @@ Transfer = Literal["carries over", "does not", "unresolved"]
 
 
 def outcome(effect: Effect, resolve: float = RESOLVE) -> Outcome:
-    """Return 'better' or 'worse' where the interval excludes zero, 'none' where it lies within +-`resolve` points."""
+    """Return 'better' or 'worse' where the interval excludes zero, 'none' where it is inside +-`resolve` points."""
     if effect.low is None:
         return "unresolved"
     if effect.low > 0 or effect.high < 0:
@@ -23,7 +23,7 @@ def outcome(effect: Effect, resolve: float = RESOLVE) -> Outcome:
 
 
 def is_within(effect: Effect, resolve: float) -> bool:
-    """Return whether the interval of an effect lies within +-`resolve` points."""
+    """Return whether the interval of an effect is inside +-`resolve` points."""
     return effect.low is not None and -resolve <= effect.low and effect.high <= resolve
 
 
