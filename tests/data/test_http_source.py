@@ -88,8 +88,8 @@ def test_interrupted_source_is_resumed_while_it_progresses(server, target):
 def test_bad_source_fails_and_leaves_a_usable_part(server, target, behavior, reason, left):
     started = time.monotonic()
     with pytest.raises(SourceError, match=reason):
-        fetch(server.url(behavior), target, timeout=0.3)
-    assert time.monotonic() - started < 3
+        fetch(server.url(behavior), target, timeout=1)  # an answer of a busy machine takes longer than 0.3
+    assert time.monotonic() - started < 8
     assert not target.exists()
     assert part_of(target).exists() == (left is not None)
     if left is not None:  # it is the beginning of the file, so that the next source can resume it
