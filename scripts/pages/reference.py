@@ -9,13 +9,15 @@ from pathlib import Path
 import yaml
 from pages.markdown_table import markdown_table
 from pages.measured import ingredient_costs
-from pages.net_costs import IMAGENET, ladder, net_cost, roadmap
+from pages.net_costs import IMAGENET, ladder, roadmap
 
 from minuteloop.arch_schema import Arch, Block, Head, Size, Stages, Stem
 from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.reference import GROUPS, Key, config_keys, group_options, ingredient_keys
+from minuteloop.nets.flops import count
 from minuteloop.nets.program import TOKEN_NAMES, TOKENS
+from minuteloop.nets.spec import resolve
 from minuteloop.schema import Data, Logger, Recipe, StudyConfig
 from minuteloop.validation import spell
 
@@ -163,12 +165,12 @@ def _architecture(name: str) -> tuple[str, ...]:
     parents = [entry for entry in content.get("defaults", []) if isinstance(entry, str) and entry != "_self_"]
     if not content.keys() - {"defaults"}:
         return f"`{name}`", f"another name for `{parents[0]}`", "", "", "", ""
-    arch = compose([f"arch={name}", "size=tiny"]).arch
-    stride = arch.stem.stride
-    for factor in arch.stages.strides:
+    config = compose([f"arch={name}", "size=tiny"])
+    stride = config.arch.stem.stride
+    for factor in config.arch.stages.strides:
         stride *= factor
     image_size, num_classes = (32, 10) if stride <= SMALL_STRIDE else IMAGENET
-    cost = net_cost((f"arch={name}", "size=tiny"), image_size, num_classes)
+    cost = count(resolve(config.arch, config.size, image_size, num_classes), image_size)
     counted = f"{image_size} px, {num_classes:,} classes"
     parent = ", ".join(f"`{parent}`" for parent in parents)
     macs = f"{cost.macs / 1e9:.2f}G" if cost.macs >= 1e9 else f"{cost.macs / 1e6:.1f}M"

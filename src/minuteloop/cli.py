@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +26,7 @@ from minuteloop.config.errors import exit_on_user_error, exit_with_error, is_use
 from minuteloop.config.overrides import check_overrides, without_hyphens
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.terminal import drop_lost_output
+from minuteloop.schema import Config
 from minuteloop.study import multirun
 from minuteloop.training.resume import folder_for, make_folder
 from minuteloop.validation import did_you_mean
@@ -82,18 +83,25 @@ def train(arguments: list[str] | None = None, program: str = "python train.py") 
             check_overrides(arguments, CONF)
             hydra.main(**MAIN, config_path=str(CONF), config_name="config")(_job)()
         except KeyboardInterrupt:
-            multirun.end()
+            _end_of_sweep()
             sys.exit(130)
         except Exception as error:
             if not is_user_error(error) and multirun.Sweep.folder is None:
                 raise
-            multirun.end()
+            _end_of_sweep()
             if is_user_error(error):
                 exit_with_error(error, CONF, arguments)
             traceback.print_exception(error)
             print(f"error: the launcher failed: {type(error).__name__}: {error}", file=sys.stderr)
             sys.exit(1)
-        sys.exit(multirun.end())
+        sys.exit(_end_of_sweep())
+
+
+def _end_of_sweep() -> int:
+    """Log the report of the sweep that this process launched, if any; return the exit code."""
+    from minuteloop.report.command import summarize  # takes a second; a single run needs none
+
+    return multirun.end(summarize)
 
 
 def _options_first(arguments: list[str]) -> list[str]:
@@ -139,7 +147,7 @@ def _job(cfg: DictConfig) -> float | None:
 
     with exit_on_user_error(CONF, sys.argv[1:]):  # Hydra would print the overrides too
         typed = as_typed(settings.overrides.task)
-        record = train(checked(cfg, settings), Path(settings.runtime.output_dir), STARTED, overrides=typed)
+        record = train(CheckConfig.config_to_train, Path(settings.runtime.output_dir), STARTED, overrides=typed)
     if record["status"] == "interrupted":
         sys.exit(130)  # as a shell reports SIGINT
     if record["status"] == "overrun":
@@ -150,10 +158,13 @@ def _job(cfg: DictConfig) -> float | None:
 class CheckConfig(Callback):
     """Rejects a wrong config before the run's folder is made, and sends a run that resumes to its own."""
 
+    config_to_train: ClassVar[Config | None] = None
+
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
         """Hydra's hook, which turns any exception but SystemExit into a warning."""
         with exit_on_user_error(CONF, sys.argv[1:]):
-            folder = folder_for(checked(config, config.hydra), Path(config.hydra.run.dir))
+            CheckConfig.config_to_train = checked(config, config.hydra)
+            folder = folder_for(CheckConfig.config_to_train, Path(config.hydra.run.dir))
             make_folder(folder)
         with read_write(config.hydra.run):
             config.hydra.run.dir = str(folder)

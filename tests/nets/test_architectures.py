@@ -119,7 +119,7 @@ def test_size_keeps_channels_last(arch, size):
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=30, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+@settings(max_examples=15, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 @given(st.data())
 def test_steps_commute_and_every_parameter_learns(data):
     """On any arch, the order of steps does not matter; combinations that are rejected name a step."""

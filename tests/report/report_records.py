@@ -74,6 +74,8 @@ def write_study(folder: Path, arms: dict[str, dict], kind="cumulative", key="mod
         "arms": {name: arm["overrides"] for name, arm in arms.items()},
         "kind": kind,
         "key": key,
+        "seeds": [0, 1, 2],
+        "budgets": ["60s"],
         **changed,
     }
     folder.mkdir(parents=True, exist_ok=True)

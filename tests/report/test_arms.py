@@ -77,6 +77,20 @@ def test_budgets_and_machines_are_apart(tmp_path):
     assert only.words == ""
 
 
+def test_doubtful_rates_are_named(tmp_path):
+    busy = a_record(["size=nano"], config__size__name="nano", rate={"busy": "0.4 of 2 cores were idle"})
+    fast, slow, fine = (
+        a_record(seed=seed, seconds__train=seconds) for seed, seconds in ((0, 30.0), (1, 96.0), (2, 74))
+    )
+    steps = a_record(seed=3, seconds__train=99.0, plan__seconds_asked=None)
+    (group,) = groups(tmp_path, [busy, fast, slow, fine, steps])
+    assert [doubt for arm in group.arms for doubt in arm.doubts()] == [
+        "size=nano: its rate was measured on a busy machine (0.4 of 2 cores were idle); rerun=true measures it again",
+        "convnext-deit: seed=0 trained 2.0 times as fast as the rate measured; rerun=true measures it again",
+        "convnext-deit: seed=1 trained 0.6 times as fast as the rate measured; rerun=true measures it again",
+    ]
+
+
 def test_a_studys_arms_have_its_names_in_its_order(tmp_path):
     names = {"none": [], "+a": ["modernization=[a]"], "+b": ["modernization=[a,b]"]}
     records = [

@@ -8,7 +8,9 @@ from offline_wandb import wandb_records
 from report_records import write_study
 
 from minuteloop import cli
-from minuteloop.report.command import run
+from minuteloop.report import command
+from minuteloop.report.command import run, summarize
+from minuteloop.study.cell import Cell
 
 ARMS = {
     "none": {"overrides": [], "accuracies": [60.0, 60.2, 60.4]},
@@ -28,11 +30,36 @@ def sweep(tmp_path):
 
 def test_report_answers_all_that_runs_can_answer_and_one_view_alone(sweep):
     text = report(sweep)
-    assert text.startswith("# What does each step give?\n\n## Arms\n")
+    machine = "AMD EPYC (family 26, model 2), cpu, 2 threads, fp32, torch 2.14.1, timm 1.0.31"
+    facts = f"6 runs of 60s; {machine}; 2026-11-28 to 2026-11-29; commit 0123456"
+    assert text.startswith(f"# What does each step give?\n\n{facts}\n\n## Arms\n")
     assert [line for line in text.splitlines() if line.startswith("## ")] == [
         *("## Arms", "## Against the baseline", "## Ladder")
     ]
     assert report("compare", sweep).count("## ") == 1
+
+
+def test_words_that_all_runs_were_typed_with_are_named(tmp_path):
+    arms = {name: {"overrides": ["size=nano", name], "accuracies": [60.0]} for name in ("recipe.lr=1", "recipe.lr=2")}
+    write_study(tmp_path / "s", arms)
+    (tmp_path / "s/study.json").unlink()
+    assert report(tmp_path / "s").startswith("2 runs of 60s; all with size=nano; AMD EPYC")
+
+
+def test_sweep_ends_with_its_report_and_figures(sweep, monkeypatch, caplog):
+    text = summarize(sweep)
+    assert text == report(sweep) and (sweep / "report.md").read_text() == f"{text}\n"
+    names = ("ladder.png", "ladder.svg", "table.png", "table.svg")
+    assert sorted(path.name for path in (sweep / "figures").iterdir()) == [*names]
+    monkeypatch.setattr(command, "write_figure", lambda *_: 1 / 0)
+    assert summarize(sweep) == text and "a figure was not drawn: ZeroDivisionError" in caplog.text
+
+
+def test_sweep_of_which_no_cell_has_finished_ends_with_the_reasons(tmp_path):
+    for seed in (0, 1):
+        Cell(seed, [f"seed={seed}"], tmp_path / f"a-{seed}", "not run").save(tmp_path)
+    assert summarize(tmp_path) == f"{tmp_path}: no run has finished; Left out, not run: seed=0, seed=1"
+    assert not (tmp_path / "report.md").exists()
 
 
 def test_json_is_read_by_a_program_that_decides(sweep):

@@ -86,8 +86,15 @@ def test_arms_that_were_not_trained_alike_are_named(tmp_path):
     found = warnings(group(tmp_path / "strength", first, record(["a=2"], 0, plan=off)))
     assert found == ["Arms differ in strength: full / off: mixup"]
     found = warnings(group(tmp_path / "steps", first, record(["a=2"], 0, plan=full, steps=1031)))
-    assert found == ["Arms differ in steps: 1,000 to 1,031; they had the same seconds"]
+    assert found == ["Arms differ in steps: 1,000 to 1,031; they had the same budget"]
     assert warnings(group(tmp_path / "steps3", first, record(["a=2"], 0, plan=full, steps=1030))) == []
+    slow = record(["a=2"], 0, plan=full, seconds={"train": 63.1})
+    (found,) = warnings(group(tmp_path / "seconds", first, slow))
+    assert found.startswith("Arms trained 60.0 to 63.1 s of 60: a budget becomes steps by one measurement of an arm's")
+    in_steps = [
+        record([name], 0, plan=full, budget="1000steps", seconds={"train": s}) for name, s in (("a", 1), ("b", 9))
+    ]
+    assert warnings(group(tmp_path / "in steps", *in_steps)) == []
     other = record(["a=2"], 0, plan=full)
     other["config"]["arch"]["name"] = "convnext"
     (found,) = warnings(group(tmp_path / "lr", first, other))

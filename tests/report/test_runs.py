@@ -24,11 +24,40 @@ def test_runs_are_found_in_folders_sweeps_and_files_each_once(tmp_path):
     assert by_seed[1].overrides == ["size=tiny", "seed=1"] and by_seed[2].overrides == ["size=b1", "seed=2"]
 
 
-def test_runs_that_have_not_finished_are_left_out_and_counted(tmp_path):
-    statuses = ["finished", "overrun", "overrun", "failed"]
-    path = write_records(tmp_path / "records.jsonl", [a_record(status=status) for status in statuses])
-    runs, notes = load_runs([path])
-    assert len(runs) == 1 and notes == ["1 failed: left out", "2 overrun: left out"]
+def test_runs_that_have_not_finished_are_left_out_and_named(tmp_path):
+    statuses = ["finished", *["overrun"] * 5, "failed"]
+    records = [a_record(["size=b1"], seed=seed, status=status, error=None) for seed, status in enumerate(statuses)]
+    records[-1]["error"] = "ValueError: a"
+    records.append(a_record(["size=b2"], status="failed", error="the process was killed"))
+    runs, notes = load_runs([write_records(tmp_path / "records.jsonl", records)])
+    assert len(runs) == 1
+    assert notes == [
+        "Left out, overrun: size=b1 seed=1, size=b1 seed=2, size=b1 seed=3 and 2 more",
+        "Left out, failed: ValueError: a: size=b1 seed=6",
+        "Left out, failed: killed, or still running: size=b2 seed=0",
+    ]
+
+
+def test_cells_without_a_record_and_cells_that_were_run_again_are_named(tmp_path):
+    sweep = tmp_path / "sweep"
+    Cell(0, ["a=1", "logger=none", "seed=0"], write_run(sweep / "a-0"), again="the code has changed since").save(sweep)
+    Cell(1, ["a=1", "seed=1"], sweep / "a-1", "killed").save(sweep)
+    for seed in (2, 3):
+        Cell(seed, ["a=1", f"seed={seed}"], sweep / f"a-{seed}", "not run").save(sweep)
+    notes = [
+        "Left out, failed: killed: a=1 seed=1",
+        "Left out, not run: a=1 seed=2, a=1 seed=3",
+        "Run again, the code has changed since: a=1 seed=0",
+    ]
+    assert load_runs([sweep])[1] == notes
+    study = {"name": "s", "question": "?", "baseline": "one", "arms": {"one": ["a=1"]}, "kind": "arms", "key": None}
+    (sweep / "study.json").write_text(json.dumps(study | {"seeds": [0], "budgets": ["1s"]}))
+    assert load_runs([tmp_path])[1] == [note.replace("a=1", "one") for note in notes]
+    (sweep / "a-0/result.json").unlink()
+    with pytest.raises(
+        ConfigError, match="no run has finished; Left out, failed: its record is gone: one seed=0; Left out, "
+    ):
+        load_runs([sweep])
 
 
 @pytest.mark.parametrize(

@@ -21,14 +21,31 @@ def rows(folder, **options):
 
 
 def test_row_has_mean_interval_and_cost(tmp_path):
-    write(tmp_path, {"a": [60, 61, 62], "b": [70]})
+    write(tmp_path, {"a": [60, 61, 62]})
+    other = {"steps": 900, "plan": {"steps": 900, "epochs": 2.25, "lr": 0.1, "strength": {"mixup": 0.0}}}
+    write_run(
+        tmp_path / "b", record(["arch=b"], 0, 0.7, macs=3e6, cost={"params": 10**6, "peak_memory_bytes": 1}, **other)
+    )
     first, second = rows(tmp_path)
     # Student's t at 97.5 % with 2 degrees of freedom is 4.303; the standard error of 60, 61, 62 is 1 / sqrt(3)
     assert first["arm"] == "arch=a" and first["accuracy"] == f"61.00 % [{61 - 2.484:.2f}, {61 + 2.484:.2f}]"
     assert second["accuracy"] == "70.00 %" and (first["n"], second["n"]) == ("3", "1")
     figures = {key: first[key] for key in ("steps", "epochs", "strength", "train s", "images/s")}
     assert figures == {"steps": "1,000", "epochs": "2.50", "strength": "none", "train s": "60.0", "images/s": "500"}
+    assert (second["strength"], first["lr"], second["lr"]) == ("off: mixup", "0.002", "0.1")
     assert (first["params, M"], first["MACs, M"], first["memory, MiB"]) == ("0.57", "12.0", "1,024")
+
+
+def test_column_in_which_all_rows_agree_is_a_sentence(tmp_path):
+    write(tmp_path, {"a": [60, 61], "b": [70]})
+    found = table(read_report([tmp_path], sort="steps"))
+    assert found.table.columns == ["arm", "accuracy", "n", "train s", "images/s"]
+    assert found.table.rows[1] == ["arch=b", "70.00 %", "1", "60.0", "500"]
+    assert found.table.values[1] == [None, pytest.approx(70), 1, 60, 500]
+    figures = "steps 1,000; epochs 2.50; strength none; lr 0.002; params 0.57 M; MACs 12.0 M; memory 1,024 MiB"
+    assert f"In all rows: {figures}." in found.sentences
+    write(tmp_path / "one", {"a": [60]})
+    assert "steps" in rows(tmp_path / "one")[0], "one row agrees with itself only"
 
 
 def test_rows_are_sorted_by_a_column_the_largest_first(tmp_path):

@@ -4,12 +4,12 @@ import itertools
 import json
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import bench
 import pytest
+from command_line import run_script
 from documentation import PAGES, README, ROOT, TEXT
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -133,8 +133,7 @@ def cheap(words):
 
 
 def run(words):
-    script = str(ROOT / words[1])
-    done = subprocess.run([sys.executable, script, *words[2:]], capture_output=True, text=True)
+    done = run_script(ROOT / words[1], *words[2:])
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 
@@ -173,7 +172,8 @@ CODE = {page: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for page, text
 
 
 def execute(code, folder):
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    (folder / "code.py").write_text(code)
+    done = run_script(folder / "code.py", cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

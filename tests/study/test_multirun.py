@@ -11,17 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import TRAIN, run_script
 
 from minuteloop import cli
 from minuteloop.study import multirun
+from minuteloop.study.cell import read_cells
 from minuteloop.study.design import read_study
 from minuteloop.training.resume import locked
 
-TRAIN = [sys.executable, str(Path(__file__).parents[2] / "train.py")]
 SMALL = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "size.reduce=32", "recipe=plain"]
 QUICK = [*SMALL, "data=sample", "logger=none", "logger.pictures=false", "recipe.batch_size=64", "evaluations=1"]
-
-LABEL, STATUS = 1, -1  # columns of a sweep's first table
 
 # a batch transform that raises or kills its process
 DEADLY = """
@@ -57,62 +56,56 @@ def deadly_folder(tmp_path):
 def sweep(cwd, *overrides, folder=None):
     """Run a sweep of QUICK runs to its end; `folder` has the user's own config files."""
     options = ["-m", "-cd", str(folder)] if folder else ["-m"]
-    command = [*TRAIN, *options, *QUICK, *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    return run_script(TRAIN, *options, *QUICK, *overrides, cwd=cwd)
 
 
-def tables(done):
-    """Return the rows of a sweep's two tables as lists of cells' texts."""
-    rows = [
-        [text.strip() for text in re.split(r"(?<!\\)\|", line)[1:-1]]
-        for line in done.stdout.splitlines()
-        if line.startswith("|")
-    ]
-    ends = [index for index, row in enumerate(rows) if row[0] == "over seeds"] or [len(rows)]
-    return rows[2 : ends[0]], rows[ends[0] + 2 :]
+def arms(done):
+    """Return the rows of a sweep's table as {column: text}."""
+    table = done.stdout.partition("## Arms\n\n")[2].partition("\n\n")[0]
+    header, _, *rows = ([text.strip() for text in line.split("|")[1:-1]] for line in table.splitlines())
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def statuses(root):
+    """Return the status of each cell's record, in order."""
+    return [record["status"] for _, record in sorted(records(root).items())]
 
 
 def records(root):
     return {path.parent: json.loads(path.read_text()) for path in root.glob("runs/*/*/result.json")}
 
 
-def test_sweep_ends_with_a_table_and_is_extended_by_a_larger_one(tmp_path):
+def test_sweep_ends_with_a_report_and_is_extended_by_a_larger_one(tmp_path):
     first = sweep(tmp_path, "budget=2steps", "recipe.lr=0.1,0.01", "seed=0")
     assert first.returncode == 0, first.stderr
-    rows, groups = tables(first)
-    assert [row[LABEL] for row in rows] == ["recipe.lr=0.1", "recipe.lr=0.01"] and not groups
+    assert [(row["arm"], row["n"]) for row in arms(first)] == [("recipe.lr=0.1", "1"), ("recipe.lr=0.01", "1")]
     before = records(tmp_path)
     (folder,) = {path.parent for path in before}
-    assert (folder / "table.md").read_text().strip() in first.stdout
-    assert f"verdicts: minuteloop report runs/{folder.name}\n" in first.stdout
+    assert (folder / "report.md").read_text() in first.stdout
+    assert f": minuteloop report runs/{folder.name} --html page.html\n" in first.stdout
 
     second = sweep(tmp_path, "budget=2steps", "recipe.lr=0.1,0.01", "seed=range(0,2)", "logger.pictures=true")
     assert second.returncode == 0, second.stderr
     assert second.stdout.count(": finished before, runs/") == 2
-    rows, groups = tables(second)
+    rows = arms(second)
     results = records(tmp_path)
     new = results.keys() - before.keys()
     (other,) = {path.parent for path in new}
-    files = {"cells", "multirun.yaml", "table.md", "arms.png", *(path.name for path in new)}
+    files = {"cells", "multirun.yaml", "report.md", "figures", *(path.name for path in new)}
     assert {path.name for path in other.iterdir()} == files
     assert all((path / "pictures/curves.png").exists() for path in new)
-    assert [row[STATUS] for row in rows] == ["finished, reused"] * 2 + ["finished"] * 2
-    assert f"- in ../{folder.name}: cell 0 is resnet18-plain-0, cell 1 is resnet18-plain-1\n" in second.stdout
-    accuracy = {}
-    for number, label, val_acc, steps, training, *_ in rows:
-        cell = results[(folder if int(number) < 2 else other) / f"resnet18-plain-{number}"]
-        assert f"recipe.lr={cell['config']['recipe']['lr']} seed={cell['seed']}" == label and steps == "2"
-        assert (
-            val_acc == f"{100 * cell['metrics']['val/acc']:.2f} %" and training == f"{cell['seconds']['train']:.1f} s"
-        )
-        assert set(cell["metrics"]) == {"val/acc", "val/loss"}, "no cell has read the test set"
-        accuracy.setdefault(label.split()[0], []).append(100 * cell["metrics"]["val/acc"])
-    assert [group[:3] for group in groups] == [
-        [label, f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %", "2"]
-        for label, values in accuracy.items()
-    ]
-    assert "test" not in (other / "table.md").read_text()
-    assert [row[LABEL].split()[1] for row in rows] == ["seed=0", "seed=0", "seed=1", "seed=1"], "arms alternate"
+    assert (other / "figures/table.svg").exists()
+    for row, lr in zip(rows, ("0.1", "0.01"), strict=True):
+        own = [result for result in results.values() if str(result["config"]["recipe"]["lr"]) == lr]
+        accuracies = [100 * result["metrics"]["val/acc"] for result in own]
+        assert (row["arm"], row["n"]) == (f"recipe.lr={lr}", "2")
+        assert row["accuracy"].startswith(f"{statistics.mean(accuracies):.2f} % [")
+        assert row["train s"] == f"{statistics.mean(result['seconds']['train'] for result in own):.1f}"
+    assert all(set(result["metrics"]) == {"val/acc", "val/loss"} for result in results.values()), "no test set"
+    assert "test set" not in (other / "report.md").read_text()
+    assert "| recipe.lr=0.01 |" in second.stdout.partition("## Against the baseline")[2]
+    seeds = [cell.label().split()[-1] for cell in read_cells(other)]
+    assert seeds == ["seed=0", "seed=0", "seed=1", "seed=1"], "arms alternate"
 
 
 @pytest.mark.exhaustive
@@ -126,13 +119,11 @@ def test_cells_that_raise_or_are_killed_do_not_stop_the_others(tmp_path, deadly_
     )
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    rows, groups = tables(done)
-    assert [row[STATUS] for row in rows] == [
-        "failed: RuntimeError: on purpose \\| here",
-        "failed: the process was killed",
-        "finished",
-    ]
-    assert not groups
+    (row,) = arms(done)
+    assert row["arm"].endswith(" recipe.batch.deadly.ending=none")
+    reasons = {"raise": "RuntimeError: on purpose | here", "kill": "killed, or still running"}
+    for ending, reason in reasons.items():
+        assert re.search(rf"- Left out, failed: {re.escape(reason)}: .*deadly.ending={ending}", done.stdout)
     (log,) = tmp_path.glob("runs/*/*-0/log.txt")
     assert "deadly.py" in log.read_text(), "the traceback of what failed is in the cell's log"
 
@@ -145,8 +136,7 @@ def test_joblib_runs_cells_in_parallel_and_divides_the_cores(tmp_path, deadly_fo
     done = sweep(tmp_path, *overrides, "recipe.batch.deadly.ending=kill,none", folder=deadly_folder)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    rows, _ = tables(done)
-    assert [row[STATUS].split(":")[0] for row in rows] == ["failed", "finished"]
+    assert statuses(tmp_path) == ["failed", "finished"]
     threads = {record["config"]["threads"] for record in records(tmp_path).values() if record["config"]}
     assert threads == {max(1, len(os.sched_getaffinity(0)) // 2)}
 
@@ -170,7 +160,7 @@ def test_ctrl_c_stops_the_sweep_after_the_running_cell_has_saved(tmp_path, launc
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
         overrides.append("hydra.launcher.n_jobs=1")
     with subprocess.Popen(
-        [*TRAIN, "-m", *overrides],
+        [sys.executable, TRAIN, "-m", *overrides],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -184,14 +174,14 @@ def test_ctrl_c_stops_the_sweep_after_the_running_cell_has_saved(tmp_path, launc
     assert "Traceback" not in output
     (saved,) = records(tmp_path).values()
     assert saved["status"] == "interrupted" and "val/acc" in saved["metrics"]
-    assert " seed=0 " in output and output.count("| not run") == 2
+    assert "Left out, interrupted: " in output and "Left out, not run: " in output
     assert not list(tmp_path.glob("runs/*/stop")) and len(list(tmp_path.glob("runs/*/*/log.txt"))) == 1
 
 
 @pytest.mark.exhaustive
 def test_killed_sweep_ends_its_cell_and_is_restarted_by_the_same_command(tmp_path):
     sizes = "recipe.batch_size=64,32"
-    command = [*TRAIN, "-m", *QUICK, sizes, "budget=8ep"]
+    command = [sys.executable, TRAIN, "-m", *QUICK, sizes, "budget=8ep"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: len(list(tmp_path.glob("runs/*/*/metrics.csv"))) == 2)
         process.kill()
@@ -201,7 +191,7 @@ def test_killed_sweep_ends_its_cell_and_is_restarted_by_the_same_command(tmp_pat
     before = (second / "log.txt").read_text()
     again = sweep(tmp_path, sizes, "budget=8ep")
     assert again.returncode == 0, again.stderr
-    assert [row[STATUS] for row in tables(again)[0]] == ["finished, reused", "finished"]
+    assert again.stdout.count(": finished before, runs/") == 1 and [row["n"] for row in arms(again)] == ["1", "1"]
     assert (second / "log.txt").read_text() == before, "the killed cell kept training"
 
 
@@ -213,14 +203,10 @@ def test_named_study_is_one_sweep_and_one_wandb_group(tmp_path):
         "hydra: {mode: MULTIRUN, sweeper: {params: {seed: '0,1'}}}\n"
     )
     overrides = [word for word in QUICK if word != "logger=none" and not word.startswith(("recipe=", "data="))]
-    done = subprocess.run(
-        [*TRAIN, "-cd", "mine", "-cn", "study", *overrides, "budget=1steps"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, TRAIN, "-cd", "mine", "-cn", "study", *overrides, "budget=1steps"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # W&B ends with its process
     assert done.returncode == 0, done.stderr
-    assert [row[LABEL] for row in tables(done)[0]] == ["seed=0", "seed=1"]
+    assert [row["n"] for row in arms(done)] == ["2"]
     files = list(tmp_path.glob("runs/*/*/wandb/offline-run-*/*.wandb"))
     assert len(files) == 2
     (folder,) = {file.parents[3] for file in files}
@@ -250,21 +236,18 @@ hydra: {mode: MULTIRUN}
 """
 
 
-@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.exhaustive)])
-def test_study_runs_its_arms_and_leaves_records_that_name_them(tmp_path, launcher):
-    if launcher == "joblib":
-        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+def test_study_runs_its_arms_and_leaves_records_that_name_them(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/little.yaml").write_text(STUDY)
-    command = [*TRAIN, "-cd", "mine", "-cn", "little", f"hydra/launcher={launcher}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    command = ["-cd", "mine", "-cn", "little"]
+    done = run_script(TRAIN, *command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for line in ("study little: Does GELU help in two steps?", "arms: none, +gelu (baseline: none)"):
         assert f"{line}\n" in done.stdout
     assert "\ncells: 4; arms: 2; seeds: 2; budgets: 2steps; finished before: 0\n" in done.stdout
+    assert "\ncell 1 of 4\n" in done.stdout and re.search("\ncell 4 of 4, (the|about) .*\n", done.stdout)
     labels = ["none seed=0", "+gelu seed=0", "none seed=1", "+gelu seed=1"]
-    rows, groups = tables(done)
-    assert [row[LABEL] for row in rows] == labels and [row[0] for row in groups] == ["none", "+gelu"]
+    assert [(row["arm"], row["n"]) for row in arms(done)] == [("none", "2"), ("+gelu", "2")]
     results = records(tmp_path)
     (sweep,) = {folder.parent for folder in results}
     study = read_study(sweep)
@@ -278,10 +261,10 @@ def test_study_runs_its_arms_and_leaves_records_that_name_them(tmp_path, launche
         assert list(record["config"]["arch"]["applied"]) == [steps] * (name != "none")
         assert "study" not in record["config"] and record["steps"] == 2
 
-    again = subprocess.run([*command, "seed=1"], cwd=tmp_path, capture_output=True, text=True)
+    again = run_script(TRAIN, *command, "seed=1", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "\ncells: 2; arms: 2; seeds: 1; budgets: 2steps; finished before: 2\n" in again.stdout
-    assert [row[STATUS] for row in tables(again)[0]] == ["finished, reused"] * 2
+    assert again.stdout.count(": finished before, runs/") == 2
 
 
 @pytest.mark.exhaustive

@@ -128,7 +128,7 @@ def test_folder_without_a_trained_net_is_a_one_line_error(finished, tmp_path):
         minuteloop.load(tmp_path)
 
 
-@pytest.mark.parametrize("flips", [60, pytest.param(400, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("flips", [60, pytest.param(200, marks=pytest.mark.exhaustive)])
 def test_any_flipped_bit_of_the_weights_is_refused(finished, tmp_path, flips):
     path, draws = tmp_path / "model.safetensors", random.Random(0)
     shutil.copy(finished[0] / "result.json", tmp_path)

@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from small_run import OPTIONS, TRAIN, assert_same_run, read, stop
+from command_line import TRAIN, run_script
+from small_run import OPTIONS, assert_same_run, read, stop
 
 import minuteloop
 from minuteloop import compose
@@ -19,7 +19,7 @@ from minuteloop.validation import ConfigError
 
 def train(*words: str) -> None:
     """Run train.py in the current folder."""
-    done = subprocess.run([*TRAIN, *words], capture_output=True, text=True)
+    done = run_script(TRAIN, *words)
     assert done.returncode == 0, done.stderr
 
 
@@ -38,7 +38,7 @@ def test_multirun_resumes_its_unfinished_cells(cwd, reference, monkeypatch):
     cell = cwd / "runs/first/cell-0"
     assert [path.parent for path in cwd.glob("runs/*/*/result.json")] == [cell]
     assert not [*cwd.glob("runs/*/resnet*")]
-    (sweep,) = (path.parent for path in cwd.glob("runs/*/table.md"))
+    (sweep,) = (path.parent for path in cwd.glob("runs/*/report.md"))
     for name in ("config.yaml", "result.json"):  # a cell is logged in the group of its sweep
         text = (cell / name).read_text()
         assert sweep.name in text

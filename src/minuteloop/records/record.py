@@ -24,6 +24,7 @@ UNFINISHED = ("failed", "interrupted")  # what can be resumed
 NOT_HASHED = ("logger", "name", "data.root", "resume", "rerun", "test")
 NOT_OF_TRAINING = ("hydra.", "hydra/", "resume=", "rerun=")  # overrides that say where or how often
 CHECKPOINT, WEIGHTS = "last.ckpt", "model.safetensors"  # files of a run
+KILLED = "the process was killed"  # what a record says until the run ends in another way
 
 
 class Record:
@@ -49,7 +50,7 @@ class Record:
         self.content = {
             "schema": SCHEMA,
             "status": "failed",
-            "error": "the process was killed",
+            "error": KILLED,
             "attempts": 1,
             "seed": asked.seed,
             "date": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from minuteloop.records.machine import differing, machine_of, machine_words
-from minuteloop.records.record import NOT_HASHED
-from minuteloop.report.runs import NOT_AN_ARMS, Run, differing_keys
-from minuteloop.study.design import arm_of
+from minuteloop.report.runs import Run, differing_keys, is_of_an_arm
+from minuteloop.schema import parse_budget
+from minuteloop.study.design import arm_of, key_of
 from minuteloop.validation import ConfigError, did_you_mean
 
-METRICS = (
-    "val/acc",
-    "test/acc",
-)  # in the order in which they are preferred: the test set chooses only as a last resort
+METRICS = ("val/acc", "test/acc")  # in the order of preference: the test set chooses only as a last resort
+FAR = 1.25  # a rate this much higher or lower than the one that its plan was made with is reported
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,16 @@ class Arm:
         """Return record[part][key] of each run."""
         return [run.record[part][key] for run in self.runs]
 
+    def doubts(self) -> list[str]:
+        """Return what makes the arm's seconds doubtful: a rate measured on a busy machine, or far from the real one."""
+        busy = {run.record["rate"]["busy"] for run in self.runs if run.record.get("rate", {}).get("busy")}
+        lines = [f"its rate was measured on a busy machine ({words})" for words in sorted(busy)]
+        for run in self.runs:
+            asked, seconds = run.record["plan"].get("seconds_asked"), run.record["seconds"]["train"]
+            if asked and not asked / FAR <= seconds <= asked * FAR:
+                lines.append(f"seed={run.seed} trained {asked / seconds:.1f} times as fast as the rate measured")
+        return [f"{self.label}: {line}; rerun=true measures it again" for line in lines]
+
 
 @dataclass(frozen=True)
 class Group:
@@ -57,6 +65,12 @@ class Group:
     def train_seconds(self) -> float:
         """The mean training seconds of a run."""
         return statistics.mean(seconds for arm in self.arms for seconds in arm.values("seconds", "train"))
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The budget in seconds; None where it is in steps or epochs."""
+        amount, unit = parse_budget(self.budget)
+        return amount if unit == "s" else None
 
     def baseline(self, label: str | None) -> Arm:
         """Return the arm that others are compared with: the one of that label, or the first. Raises ConfigError."""
@@ -154,7 +168,7 @@ def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
 
     Where two have the same words, the keys that differ are added.
     """
-    shared = set.intersection(*(set(run.overrides) for run in runs)) if len(runs) > 1 else set()
+    shared = shared_overrides(runs)
     labels = [arm_of(names, run.overrides) or _text(run, shared) for run in runs]
     for label in set(labels):
         members = [index for index, other in enumerate(labels) if other == label]
@@ -167,18 +181,19 @@ def _labels(runs: list[Run], names: dict[str, list[str]]) -> list[str]:
     return labels
 
 
-def _text(run: Run, shared: set[str]) -> str:
+def _text(run: Run, shared: list[str]) -> str:
     if not run.overrides:
         return run.family
-    own = [
-        item for item in run.overrides if item not in shared and not _is_of_no_arm(item.lstrip("+").partition("=")[0])
-    ]
+    own = [word for word in run.overrides if word not in shared and is_of_an_arm(key_of(word))]
     return " ".join(own) or run.record["config"]["name"]
 
 
-def _is_of_no_arm(key: str) -> bool:
-    left_out = NOT_AN_ARMS | set(NOT_HASHED)
-    return key in left_out or key.partition(".")[0] in left_out
+def shared_overrides(runs: list[Run]) -> list[str]:
+    """Return the overrides that at least two runs have in common, of those that may make an arm."""
+    if len(runs) < 2:
+        return []
+    common = set.intersection(*(set(run.overrides) for run in runs))
+    return [word for word in runs[0].overrides if word in common and is_of_an_arm(key_of(word))]
 
 
 def _short(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from minuteloop.report.compare import confirmed
 from minuteloop.report.page.render import write_page
 from minuteloop.report.plan import plan
 from minuteloop.report.plots.style import write_figure
-from minuteloop.report.report import VIEWS, Report, read_report, sections_of
+from minuteloop.report.report import VIEWS, Report, facts, read_report, sections_of
 from minuteloop.report.runs import copy_without_folder, load_runs
 from minuteloop.report.section import Section
 from minuteloop.study.design import FILE as STUDY
 from minuteloop.validation import ConfigError
 
 USAGE = "{program} [VIEW] RUNS... [options]"
+
+log = logging.getLogger("minuteloop")
 
 
 def run(arguments: list[str], program: str, description: str) -> str:
@@ -58,8 +61,32 @@ def run(arguments: list[str], program: str, description: str) -> str:
         print(f"W&B: {log_to_wandb(report, sections, options.html)}", file=sys.stderr)
     if options.json:
         return json.dumps({section.name: section.data for section in sections}, indent=2)
+    return markdown(report, sections)
+
+
+def markdown(report: Report, sections: list[Section]) -> str:
+    """Return a report as Markdown: the question, what was run, the sections."""
     question = [f"# {report.study['question']}"] if report.study.get("question") else []
-    return "\n\n".join([*question, *(section.markdown() for section in sections)])
+    return "\n\n".join([*question, "; ".join(facts(report)), *(section.markdown() for section in sections)])
+
+
+def summarize(sweep: Path) -> str:
+    """Return the report of a sweep as Markdown, also in its report.md; draw the figures to its figures/.
+
+    A figure that cannot be drawn is a warning: the sweep has been run.
+    """
+    try:
+        report = read_report([sweep])
+    except ConfigError as error:  # no run has finished, or the runs have no accuracy in common
+        return str(error)
+    sections = sections_of(report)
+    text = markdown(report, sections)
+    (sweep / "report.md").write_text(text + "\n")
+    try:
+        _write_figures(sections, sweep / "figures")
+    except Exception as error:
+        log.warning(f"a figure was not drawn: {type(error).__name__}: {error}")
+    return text
 
 
 def _parse(arguments: list[str], program: str, description: str) -> argparse.Namespace:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from minuteloop.report.report import Report
 
 FAR_STEPS = 1.03  # arms whose steps differ by more than this factor were not trained alike
+FAR_SECONDS = 1.05  # arms whose training times differ by more than this factor had not the same budget
 
 
 def compare(report: Report) -> Section | None:
@@ -75,11 +76,12 @@ def _p(effect: Effect) -> str:
 
 
 def _data(label: str, other: str, group: Group, effect: Effect) -> dict[str, Any]:
+    return {"arm": label, "baseline": other, "budget": group.budget, "machine": group.machine} | effect_data(effect)
+
+
+def effect_data(effect: Effect) -> dict[str, Any]:
+    """Return an effect for programs."""
     return {
-        "arm": label,
-        "baseline": other,
-        "budget": group.budget,
-        "machine": group.machine,
         "difference": effect.difference,
         "interval": None if effect.low is None else [effect.low, effect.high],
         "p": effect.p,
@@ -107,14 +109,20 @@ def _winner(group: Group, baseline: Arm) -> list[str]:
 
 
 def warnings(group: Group) -> list[str]:
-    """Return what makes a comparison of the group's arms unfair: strength, steps, one learning rate for all nets."""
+    """Return what makes a comparison of the group's arms unfair: strength, steps, seconds, one lr for all nets."""
     lines = []
     strengths = dict.fromkeys(strength_words(*(run.record["plan"] for run in arm.runs)) for arm in group.arms)
     if len(strengths) > 1:
         lines.append(f"Arms differ in strength: {' / '.join(strengths)}")
     steps = [statistics.mean(run.record["steps"] for run in arm.runs) for arm in group.arms]
     if max(steps) > FAR_STEPS * min(steps):
-        lines.append(f"Arms differ in steps: {min(steps):,.0f} to {max(steps):,.0f}; they had the same seconds")
+        lines.append(f"Arms differ in steps: {min(steps):,.0f} to {max(steps):,.0f}; they had the same budget")
+    seconds = [statistics.mean(arm.values("seconds", "train")) for arm in group.arms]
+    if group.budget_seconds and max(seconds) > FAR_SECONDS * min(seconds):
+        lines.append(
+            f"Arms trained {min(seconds):.1f} to {max(seconds):.1f} s of {group.budget_seconds:g}: a budget becomes "
+            "steps by one measurement of an arm's rate, whose error more seeds do not average out"
+        )
     archs = {run.record["config"]["arch"]["name"] for arm in group.arms for run in arm.runs}
     rates = {rate for arm in group.arms for rate in arm.values("plan", "lr")}
     if len(archs) > 1 and len(rates) == 1:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from minuteloop.report.arms import Arm, Group
-from minuteloop.report.compare import effect_text, effects_of, warnings
+from minuteloop.report.compare import effect_data, effect_text, effects_of, warnings
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect, interval, neighbours
 from minuteloop.report.statistics.verdicts import outcome, verdict
@@ -241,15 +241,7 @@ def _data(rung: Rung, resolve: float) -> dict[str, Any]:
 
 
 def _effect_data(effect: Effect | None, resolve: float) -> dict[str, Any] | None:
-    if effect is None:
-        return None
-    return {
-        "difference": effect.difference,
-        "interval": None if effect.low is None else [effect.low, effect.high],
-        "p": effect.p,
-        "verdict": verdict(effect, resolve),
-        "method": effect.method,
-    }
+    return None if effect is None else effect_data(effect) | {"verdict": verdict(effect, resolve)}
 
 
 def _draw(report: Report, ladders: list[tuple[Group, list[Rung]]], against: str) -> Figure:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minuteloop.report.arms import Arm, Group, accuracy_metric, groups_of
+from minuteloop.records.machine import machine_words
+from minuteloop.report.arms import Arm, Group, accuracy_metric, groups_of, shared_overrides
 from minuteloop.report.compare import compare
 from minuteloop.report.curves import curves
 from minuteloop.report.ladder import ladder
@@ -81,3 +82,19 @@ def sections_of(report: Report, view: str | None = None) -> list[Section]:
     """Return the sections of one view, or of all that the runs can answer. Raises ConfigError."""
     chosen = VIEWS if view is None else {view: VIEWS[view]}
     return [section for _, function in chosen.values() if (section := function(report)) is not None]
+
+
+def facts(report: Report) -> list[str]:
+    """Return what was run: runs and budgets, what all were typed with, hardware, dates, commits."""
+    runs = [run for arm in report.arms for run in arm.runs]
+    dates = sorted({run.record["date"][:10] for run in runs if run.record.get("date")})
+    commits = sorted({run.record["code"]["commit"][:7] for run in runs if run.record["code"].get("commit")})
+    budgets = list(dict.fromkeys(group.budget for group in report.groups))
+    shared = shared_overrides(runs)
+    return [
+        f"{len(runs)} run{'s' * (len(runs) > 1)} of {', '.join(budgets)}",
+        *([f"all with {' '.join(shared)}"] if shared else []),
+        *dict.fromkeys(machine_words(group.machine) for group in report.groups),
+        *([" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []),
+        *([f"commit {', '.join(commits[:3])}{', ...' if len(commits) > 3 else ''}"] if commits else []),
+    ]

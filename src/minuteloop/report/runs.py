@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minuteloop.records.record import NOT_HASHED, SCHEMA
-from minuteloop.study.cell import NOTES, read_cells
+from minuteloop.records.record import KILLED, NOT_HASHED, SCHEMA
+from minuteloop.study.cell import NOTES, Cell, read_cells
 from minuteloop.study.design import FILE as STUDY
+from minuteloop.study.design import key_of, read_study
 from minuteloop.validation import ConfigError, flat
 
 NOT_AN_ARMS = {"seed", "budget"}  # what runs of one arm may differ in; the budget is held apart beside it
+MOST_NAMED = 3  # runs in a note
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,20 @@ class Run:
     @property
     def arm_config(self) -> dict[str, Any]:
         """The config as asked without what runs of one arm may differ in, and what has no effect on a result."""
-        left_out = NOT_AN_ARMS | set(NOT_HASHED)
-        return {
-            key: value
-            for key, value in self.asked.items()
-            if key not in left_out and key.partition(".")[0] not in left_out
-        }
+        return {key: value for key, value in self.asked.items() if is_of_an_arm(key)}
+
+
+def is_of_an_arm(key: str) -> bool:
+    """Return whether runs that differ in a key are of different arms."""
+    return key not in NOT_AN_ARMS and not _has_no_effect(key)
+
+
+def _has_no_effect(key: str) -> bool:
+    return key.partition(".")[0] in NOT_HASHED or key in NOT_HASHED
 
 
 def load_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
-    """Return the finished runs in `paths`, each once, and a line for each kind of record that is left out.
+    """Return the finished runs in `paths`, each once, and notes on what is left out and what was run again.
 
     A path is a run's folder, a sweep's folder, a folder of either, a record (.json) or a file of records (.jsonl).
 
@@ -71,14 +76,51 @@ def load_runs(paths: list[Path]) -> tuple[list[Run], list[str]]:
         if not path.exists():
             raise ConfigError(f"{path}: no such file or folder")
         here = dict(_records_in(path))
-        if not here:
+        if not here and not _cells_in([path]):
             raise ConfigError(f"{path}: holds no record of a run (a run's folder, a sweep's, one of these, *.jsonl)")
         found |= {key: run for key, run in here.items() if key not in found}
-    statuses = Counter(run.record["status"] for run in found.values())
     finished = [run for run in found.values() if run.record["status"] == "finished"]
+    notes = _notes([run for run in found.values() if run.record["status"] != "finished"], _cells_in(paths))
     if not finished:
-        raise ConfigError(f"{' '.join(map(str, paths))}: no run has finished")
-    return finished, [f"{count} {name}: left out" for name, count in sorted(statuses.items()) if name != "finished"]
+        raise ConfigError("; ".join([f"{' '.join(map(str, paths))}: no run has finished", *notes]))
+    return finished, notes
+
+
+def _notes(unfinished: list[Run], cells: list[Cell]) -> list[str]:
+    """Return why runs and cells are left out, and why cells were trained again; those of one reason in one line."""
+    left_out: dict[str, list[str]] = {}
+    again: dict[str, list[str]] = {}
+    names = {cell.folder: cell.label() for cell in cells}
+    for run in unfinished:
+        status, error = run.record["status"], run.record.get("error")
+        error = "killed, or still running" if error == KILLED else error
+        name = names.get(run.folder) or " ".join(run.overrides) or run.folder.name
+        left_out.setdefault(f"{status}: {error}" if error else status, []).append(name)
+    for cell in cells:
+        if cell.record() is None:
+            left_out.setdefault(cell.failure(), []).append(cell.label())
+        if cell.again:
+            again.setdefault(cell.again, []).append(cell.label())
+    return [
+        f"{what}, {reason}: {', '.join(names[:MOST_NAMED])}"
+        + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+        for what, reasons in (("Left out", left_out), ("Run again", again))
+        for reason, names in reasons.items()
+    ]
+
+
+def _cells_in(paths: list[Path]) -> list[Cell]:
+    """Return the cells of sweeps at or directly below paths.
+
+    Their overrides are those that change a result, with the name of a study's arm in place of the arm's own.
+    """
+    cells = []
+    for folder in dict.fromkeys(folder for path in paths for folder in (path, *_folders_in(path))):
+        study = read_study(folder)
+        for cell in read_cells(folder):
+            words = study.named(cell.overrides) if study else cell.overrides
+            cells.append(replace(cell, overrides=[word for word in words if not _has_no_effect(key_of(word))]))
+    return cells
 
 
 def studies_of(paths: list[Path]) -> list[dict]:

@@ -14,13 +14,18 @@ from minuteloop.report.statistics.effects import interval
 from minuteloop.validation import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from minuteloop.report.report import Report
 
 Cell = tuple[str, float | None]  # text, and the number behind it
 
 
 def table(report: Report) -> Section:
-    """Return a row for each arm; a column names the machine and budget where they differ."""
+    """Return a row for each arm; a column names the machine and budget where they differ.
+
+    A column of MOVED in which all rows agree becomes a sentence.
+    """
     rows = [(group.words, arm) for group in report.groups for arm in group.arms]
     first = report.groups[0].arms[0].runs[0].arm_config
     cells = [[(arm.label, None), *([(words, None)] if words else []), *_figures(arm)] for words, arm in rows]
@@ -28,16 +33,42 @@ def table(report: Report) -> Section:
     columns = ["arm", *(["of"] if with_words else []), *COLUMNS]
     hovers = [_hover(arm, first) for _, arm in rows]
     order = _order(report.sort, columns, cells)
+    equal = _equal(columns, cells)
+    kept = [index for index, column in enumerate(columns) if column not in equal]
     made = Table(
-        columns,
-        [[text for text, _ in cells[index]] for index in order],
-        [[value for _, value in cells[index]] for index in order],
-        [hovers[index] for index in order],
+        [columns[index] for index in kept],
+        [[cells[row][index][0] for index in kept] for row in order],
+        [[cells[row][index][1] for index in kept] for row in order],
+        [hovers[row] for row in order],
     )
-    data = {"arms": [arm_data(arm) for arm in report.arms], "metric": report.metric}
+    notes = [*report.notes, *_commits(report), *(doubt for arm in report.arms for doubt in arm.doubts())]
+    data = {"arms": [arm_data(arm) for arm in report.arms], "metric": report.metric, "notes": notes}
     split = {"val/acc": "validation split", "test/acc": "test set"}.get(report.metric, report.metric)
-    sentences = [f"Accuracy is that of the {split}: mean [95 % interval], n = seeds.", *report.notes, *_commits(report)]
-    return Section("table", "Arms", sentences, data, made)
+    sentences = [f"Accuracy is that of the {split}: mean [95 % interval], n = seeds."]
+    sentences += [f"In all rows: {'; '.join(map(_with_unit, equal.items()))}."] if equal else []
+    return Section("table", "Arms", [*sentences, *notes], data, made, lambda: _draw(report))
+
+
+def _draw(report: Report) -> Figure:
+    from minuteloop.report.plots.arms import plot_arms
+
+    rows = [
+        (f"{arm.label} ({group.words})" if group.words else arm.label, arm)
+        for group in report.groups
+        for arm in group.arms
+    ]
+    return plot_arms(rows, report.study.get("question") or "Accuracy of each arm", report.metric)
+
+
+def _equal(columns: list[str], cells: list[list[Cell]]) -> dict[str, str]:
+    """Return {column: text} of the columns of MOVED in which two or more rows agree."""
+    texts = {column: {row[index][0] for row in cells} for index, column in enumerate(columns) if column in MOVED}
+    return {column: found.pop() for column, found in texts.items() if len(found) == 1 and len(cells) > 1}
+
+
+def _with_unit(item: tuple[str, str]) -> str:
+    name, _, unit = item[0].partition(", ")
+    return f"{name} {item[1]} {unit}".rstrip()
 
 
 def _order(sort: str | None, columns: list[str], cells: list[list[Cell]]) -> list[int]:
@@ -86,6 +117,7 @@ FIGURES: dict[str, Callable[[Arm], Cell]] = {
     "steps": lambda arm: _range([run.record["steps"] for run in arm.runs], ",d"),
     "epochs": lambda arm: _range(arm.values("plan", "epochs"), ".2f"),
     "strength": _strength,
+    "lr": lambda arm: _range(arm.values("plan", "lr"), ".3g"),
     "train s": lambda arm: _mean(arm.values("seconds", "train"), ".1f"),
     "images/s": lambda arm: _mean(arm.values("cost", "images_per_second"), ",.0f"),
     "params": lambda arm: _range([params / 1e6 for params in arm.values("cost", "params")], ".2f"),
@@ -94,6 +126,7 @@ FIGURES: dict[str, Callable[[Arm], Cell]] = {
 }
 UNITS = {"params": "params, M", "MACs": "MACs, M", "memory": "memory, MiB"}
 COLUMNS = [UNITS.get(name, name) for name in FIGURES]
+MOVED = ("steps", "epochs", "strength", "lr", "params, M", "MACs, M", "memory, MiB")  # to a line, where all rows agree
 
 
 def _figures(arm: Arm) -> list[Cell]:
@@ -114,7 +147,6 @@ def arm_data(arm: Arm) -> dict[str, Any]:
         "mean": found.mean,
         "interval": [found.low, found.high] if len(arm.runs) > 1 else None,
         "strength": _strength(arm)[0],
-        "lr": sorted(set(arm.values("plan", "lr"))),
         **figures,
         "overrides": arm.runs[0].overrides,
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from minuteloop.records.machine import differing, machine_words
 from minuteloop.report.arms import Group
-from minuteloop.report.compare import effect_text, effects_of
+from minuteloop.report.compare import effect_data, effect_text, effects_of
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect
 from minuteloop.report.statistics.rank_transfer import FEWEST_ARMS, Agreement, RankTransfer, rank_transfer
@@ -146,18 +146,13 @@ def _data(shared: SharedArms, longer: int, ranks: RankTransfer, resolve: float) 
         "arms": [
             {
                 "arm": label,
-                "short": _effect_data(short[label]),
-                "long": _effect_data(long[label]),
+                "short": effect_data(short[label]),
+                "long": effect_data(long[label]),
                 "transfer": carries_over(short[label], long[label], resolve),
             }
             for label in short
         ],
     }
-
-
-def _effect_data(effect: Effect) -> dict[str, Any]:
-    interval = None if effect.low is None else [effect.low, effect.high]
-    return {"difference": effect.difference, "interval": interval, "p": effect.p, "n": effect.n}
 
 
 def _draw(report: Report, machines: list[SharedArms]) -> Figure:

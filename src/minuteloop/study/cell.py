@@ -54,7 +54,7 @@ class Cell:
         """Return in one line why the cell has no result, or None where it ran to its end."""
         record = self.record()
         if record is None:
-            return NOT_RUN if self.error == NOT_RUN else f"failed: {self.error}"
+            return NOT_RUN if self.error == NOT_RUN else f"failed: {self.error or 'its record is gone'}"
         if record["status"] in ("finished", "overrun"):
             return None
         return f"{record['status']}: {record['error']}" if record["error"] else record["status"]

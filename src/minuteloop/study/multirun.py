@@ -1,4 +1,4 @@
-"""A Hydra multirun: all cells are checked before the first trains, each trains in its own process, a table ends it.
+"""A Hydra multirun: all cells are checked before the first trains, each trains in its own process, a report ends it.
 
 A cell that has finished before with the same code on the same machine is not run again, so that the same command
 restarts a killed sweep and extends a small one. This holds for every launcher of Hydra.
@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -30,13 +31,12 @@ from minuteloop.records.run_log import logging_to
 from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config, Logger
 from minuteloop.study import design
-from minuteloop.study.arms_figure import draw_arms
 from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
 from minuteloop.study.cell_process import train_in_process
 from minuteloop.study.design import Study, plan_lines, read_study
 from minuteloop.study.earlier_records import finished_before, record_parents, unfinished
 from minuteloop.study.grid import grid, is_grid
-from minuteloop.study.sweep_table import sweep_table
+from minuteloop.study.progress import Progress
 from minuteloop.training import arm_rate, resume
 from minuteloop.validation import ConfigError
 
@@ -55,6 +55,7 @@ class Sweep(Callback):
     """Checks all cells before anything is written; on Ctrl-C asks running cells to finish gracefully."""
 
     folder: ClassVar[Path | None] = None  # of the sweep that this process launched
+    progress: ClassVar[Progress | None] = None  # of that sweep, where its cells are known in advance
     lock: ClassVar[contextlib.ExitStack] = contextlib.ExitStack()  # keeps other sweeps out of the folder
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
@@ -75,6 +76,7 @@ class Sweep(Callback):
             shutil.rmtree(folder / arm_rate.FOLDER, ignore_errors=True)
         if study:
             _start_study(study, configs, folder)
+        Sweep.progress = Progress([config.budget for config in configs]) if configs else None
         signal.signal(signal.SIGINT, _request_stop)
 
 
@@ -174,7 +176,9 @@ def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
     folder = _folder_to_train_in(config, cell.folder, sweep)
     cell = replace(cell, folder=folder, error="killed before it wrote a record", again=again)
     cell.save(sweep)  # in case this process is killed too
-    ended = train_in_process(config, folder, sweep, sweep / STOP, cell.overrides)
+    progress = Sweep.progress.cell(cell.number) if Sweep.progress else contextlib.nullcontext()  # none in a worker
+    with progress:
+        ended = train_in_process(config, folder, sweep, sweep / STOP, cell.overrides)
     return replace(cell, error=NOT_RUN if (sweep / STOP).exists() else f"ended before it wrote a record ({ended})")
 
 
@@ -206,27 +210,22 @@ def _can_continue(config: Config, folder: Path) -> bool:
         return False
 
 
-def end() -> int:
-    """Print the table of the sweep that this process launched, and write it to table.md, its figure to arms.png.
+def end(summarize: Callable[[Path], str]) -> int:
+    """Log what `summarize` returns for the folder of the sweep that this process launched.
 
     Returns the exit code: 0 = every cell finished (or there was no sweep), 1 = some did not, 130 = Ctrl-C.
     """
     with Sweep.lock:
-        return 0 if Sweep.folder is None or not Sweep.folder.is_dir() else _end(Sweep.folder)
+        return 0 if Sweep.folder is None or not Sweep.folder.is_dir() else _end(Sweep.folder, summarize)
 
 
-def _end(folder: Path) -> int:
-    stopped = (folder / STOP).exists()
+def _end(folder: Path, summarize: Callable[[Path], str]) -> int:
+    Sweep.progress, stopped = None, (folder / STOP).exists()
     (folder / STOP).unlink(missing_ok=True)
     cells = read_cells(folder)
     if not cells:
         return 1
-    if study := read_study(folder):
-        cells = [replace(cell, overrides=study.named(cell.overrides)) for cell in cells]
-    text = sweep_table(cells, folder)
-    (folder / "table.md").write_text(text)
     with logging_to():
-        log.info(text)
-        draw_arms(cells, folder)
-        log.info(f"differences with intervals, and verdicts: minuteloop report {shlex.quote(str(folder))}")
+        log.info(summarize(folder))
+        log.info(f"more, or as a page: minuteloop report {shlex.quote(str(folder))} --html page.html")
     return 130 if stopped else int(any(cell.failure() or cell.record()["status"] == "overrun" for cell in cells))

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from minuteloop.records.machine import machine_words
 from minuteloop.report.plots.style import svg
+from minuteloop.report.report import facts
 from minuteloop.report.section import Section
 from minuteloop.validation import ConfigError
 
@@ -53,12 +53,12 @@ def page(report: Report, sections: list[Section]) -> str:
     specs = {figure.name: figure.spec() for parts in charts.values() for _, figures in parts for figure in figures}
     return environment.get_template("page.html").render(
         title=report.study.get("question") or _title(report),
-        facts=_facts(report),
+        facts=facts(report),
         verdicts=_verdicts(report, sections),
         sections=sections,
         charts=charts,
         specs=specs,
-        drawings={section.name: _svg(section.figure()) for section in sections if section.figure},
+        drawings={s.name: _svg(s.figure()) for s in sections if s.figure and not charts[s.name]},
         arms={arm.label for arm in report.arms},
         data={section.name: section.data for section in sections},
         style=(HERE / "page.css").read_text(encoding="utf-8"),
@@ -70,21 +70,6 @@ def page(report: Report, sections: list[Section]) -> str:
 def _title(report: Report) -> str:
     labels = list(dict.fromkeys(arm.label for arm in report.arms))
     return f"Accuracy of {labels[0]}" if len(labels) == 1 else f"Accuracy of {len(labels)} arms"
-
-
-def _facts(report: Report) -> list[str]:
-    """Return what was run, for the line under the title: runs, budgets, hardware, dates, commits."""
-    runs = [run for arm in report.arms for run in arm.runs]
-    dates = sorted({run.record["date"][:10] for run in runs if run.record.get("date")})
-    commits = sorted({run.record["code"]["commit"][:7] for run in runs if run.record["code"].get("commit")})
-    budgets = list(dict.fromkeys(group.budget for group in report.groups))
-    machines = list(dict.fromkeys(machine_words(group.machine) for group in report.groups))
-    return [
-        f"{len(runs)} run{'s' * (len(runs) > 1)} of {', '.join(budgets)}",
-        *machines,
-        *([" to ".join(dict.fromkeys((dates[0], dates[-1])))] if dates else []),
-        *([f"commit {', '.join(commits[:3])}{', ...' if len(commits) > 3 else ''}"] if commits else []),
-    ]
 
 
 def _verdicts(report: Report, sections: list[Section]) -> list[dict[str, Any]]:
