@@ -6,6 +6,7 @@ import json
 import statistics
 from pathlib import Path
 
+from pages.answers import RECORDS
 from pages.markdown_table import markdown_table
 
 from minuteloop.records.machine import machine_of, machine_words
@@ -18,11 +19,12 @@ HEADER = (
 
 
 def results_table(recipes: Path) -> str:
-    """Return the table, with a row of mean ± std for each folder of records, and a line with the code they are of.
+    """Return the table, with a row of mean ± std for each folder of records but a study's.
 
     Raises ValueError where the records of one folder are of different configs, code or hardware.
     """
-    runs = {folder.name: _finished(folder) for folder in sorted(recipes.iterdir()) if any(folder.glob("*.json"))}
+    folders = [folder for folder in sorted(recipes.iterdir()) if any(folder.glob("*.json"))]
+    runs = {folder.name: _finished(folder) for folder in folders if not (folder / RECORDS).exists()}
     rows = [_row(name, records) for name, records in runs.items()]
     gpus = any(record["host"].get("gpu") for records in runs.values() for record in records)
     return markdown_table(HEADER, rows) + ("" if gpus else "\n\nNot measured on a GPU yet.")

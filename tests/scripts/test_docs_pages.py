@@ -7,6 +7,7 @@ import docs_pages
 import pytest
 import yaml
 from documentation import PAGES, README, ROOT, TEXT
+from pages.answers import answered, figures
 from pages.ladder_figure import label
 from pages.markdown_table import replace_between
 from pages.measured import hardware
@@ -17,6 +18,8 @@ from minuteloop.config.compose import CONF, compose
 from minuteloop.config.instantiate import ingredient
 from minuteloop.config.reference import GROUPS, config_keys, group_options, ingredient_keys
 from minuteloop.records.record import config_hash
+from minuteloop.report.report import read_report
+from minuteloop.study.grid import compose_study
 
 # --- generated parts --------------------------------------------------------------------------------------------
 
@@ -52,6 +55,20 @@ def test_reference_pages_list_every_group_file_and_every_key():
     for key in keys:
         page = "ingredients" if re.match(r"recipe\.(optimizer|schedule)\.", key.name) else "config"
         assert f"`{key.name}`" in PAGES[ROOT / f"docs/{page}.md"] and key.help, key.name
+
+
+@pytest.mark.parametrize("folder", answered(ROOT / "recipes"), ids=lambda folder: folder.name)
+def test_published_study_has_every_arm_and_seed_of_its_file_on_one_machine(folder):
+    study, _ = compose_study(folder.name)
+    report = read_report([folder])
+    assert {key: report.study[key] for key in ("question", "arms")} == {"question": study.question, "arms": study.arms}
+    assert [group.budget for group in report.groups] == study.budgets, "a second machine is a group of its own"
+    for group in report.groups:
+        assert [arm.label for arm in group.arms] == list(study.arms)
+        assert all([run.seed for run in arm.runs] == study.seeds for arm in group.arms)
+    assert len({run.record["code"]["hash"] for arm in report.arms for run in arm.runs}) == 1
+    for file in figures(folder):
+        assert file.exists(), "run python scripts/docs_pages.py"
 
 
 def test_results_table_has_mean_and_std_over_seeds(tmp_path):
