@@ -62,7 +62,9 @@ def test_published_study_has_every_arm_and_seed_of_its_file_on_one_machine(folde
     study, _ = compose_study(folder.name)
     report = read_report([folder])
     assert {key: report.study[key] for key in ("question", "arms")} == {"question": study.question, "arms": study.arms}
-    assert [group.budget for group in report.groups] == study.budgets, "a second machine is a group of its own"
+    budgets = [group.budget for group in report.groups]
+    assert budgets == report.study["budgets"], "a second machine is a group of its own"
+    assert set(budgets) <= set(study.budgets), "the longest may still be missing"
     for group in report.groups:
         assert [arm.label for arm in group.arms] == list(study.arms)
         assert all([run.seed for run in arm.runs] == study.seeds for arm in group.arms)
