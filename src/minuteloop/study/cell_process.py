@@ -86,12 +86,14 @@ def _describe_machines(config: Config, sender: multiprocessing.connection.Connec
 def _train(config: Config, folder: Path, sweep: Path, stop: Path, overrides: list[str]) -> None:
     drop_lost_output()
     os.setpgrp()  # the terminal's Ctrl-C is for the sweep's process
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a launcher's worker may pass on that it ignores it
+    interrupts: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))  # in an import Ctrl-C may raise any error
     _end_with_parent()
-    try:
-        from minuteloop.training.run import train  # Ctrl-C may come while it is imported
+    from minuteloop.training.run import train
 
-        if stop.exists():
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if interrupts or stop.exists():
             sys.exit(130)
         train(config, folder, sweep=sweep, cell=folder.name, overrides=overrides)
     except KeyboardInterrupt:
