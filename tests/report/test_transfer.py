@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from report_records import record, write_run
+from report_records import ROADMAP, record, write_run, write_study
 from scipy import stats
 
 from minuteloop.report.report import read_report
@@ -25,6 +25,26 @@ def write(folder, means=MEANS, **changed):
                 seconds = {"train": float(budget[:-1])}
                 content = record([f"arch={arm}"], seed, (mean + deviation) / 100, budget, seconds=seconds, **changed)
                 write_run(folder / f"{arm}-{budget}-{seed}-{len(changed)}", content)
+    return folder
+
+
+def write_ladder(folder, **changed):
+    """Write a cumulative study of 15 s and 60 s; `changed` accuracies replace those of an arm."""
+    means = {
+        "short": {"none": 40.0, "+stage_ratio": 45.0, "+patchify": 44.0, "+depthwise": 44.1},
+        "long": {"none": 50.0, "+stage_ratio": 56.0, "+patchify": 60.0, "+depthwise": 60.0},
+    }
+    for length, (budget, seconds) in {"short": ("15s", 15.0), "long": ("60s", 60.0)}.items():
+        arms = {
+            arm: {
+                "overrides": [f"modernization=[{','.join(ROADMAP[:count])}]"],
+                "accuracies": changed.get(length, {}).get(arm, [mean - 0.1, mean + 0.1]),
+                "budget": budget,
+                "seconds": {"train": seconds},
+            }
+            for count, (arm, mean) in enumerate(means[length].items())
+        }
+        write_study(folder, arms)
     return folder
 
 
@@ -98,6 +118,36 @@ def test_only_arms_of_all_budgets_count_and_fewer_than_three_have_no_ranking(tmp
     assert found.data["transfers"][0]["ranks"]["all"]["arms"] == ["arch=base", "arch=flip", "arch=good"]
     both["flip"] = {"15s": 43.0}
     assert section(write(tmp_path / "two", both)) is None
+
+
+def test_rungs_of_a_ladder_are_compared_with_the_rung_before(tmp_path):
+    """A cumulative arm against the first would show what all its steps give, not its own."""
+    found = section(write_ladder(tmp_path), baseline=None)
+    assert found.data["against"] == "the rung before"
+    by_arm = {arm["arm"]: arm for arm in found.data["transfers"][0]["arms"]}
+    assert list(by_arm) == ["+stage_ratio", "+patchify", "+depthwise"]
+    differences = [[arm[budget]["difference"] for arm in by_arm.values()] for budget in ("short", "long")]
+    assert differences == [pytest.approx([5, -1, 0.1]), pytest.approx([6, 4, 0])]
+    half = 0.02**0.5 * stats.t.ppf(1 - 0.05 / 3 / 2, 4)  # Bonferroni over three rungs
+    assert by_arm["+patchify"]["short"]["interval"] == pytest.approx([-1 - half, -1 + half])
+    assert [arm["transfer"] for arm in by_arm.values()] == ["carries over", "does not", "unresolved"]
+    assert "+depthwise is unresolved at 15s and at 60s." in found.sentences
+    assert found.sentences[-1] == "Effects are against the rung before."
+    assert found.figure().axes[1].get_xlabel() == "against the rung before, points"
+    assert section(tmp_path, baseline="none").data["transfers"][0]["arms"][1]["short"]["difference"] == pytest.approx(4)
+
+
+def test_rung_that_a_budget_lacks_is_named_and_the_next_has_no_effect(tmp_path):
+    found = section(write_ladder(tmp_path, long={"+patchify": []}), baseline=None)
+    assert [row[0] for row in found.table.rows] == ["+stage_ratio"]
+    assert "Left out, without a run at every budget: +patchify." in found.sentences
+    assert len(found.figure().axes) == 2
+
+
+def test_budget_with_too_few_arms_to_rank_does_not_hide_the_others(tmp_path):
+    write(tmp_path, {arm: {budget: means[budget] for budget in ("15s", "60s")} for arm, means in MEANS.items()})
+    write(tmp_path, {arm: {"240s": MEANS[arm]["240s"]} for arm in ("base", "good")})
+    assert [(each["short"], each["long"]) for each in section(tmp_path).data["transfers"]] == [("15s", "60s")]
 
 
 def test_one_seed_an_arm_has_no_intervals(tmp_path):

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from minuteloop.report.report import Report
 
+RUNG_BEFORE = "the rung before"
 KINDS = {  # of a study -> title, what a rung is compared with
-    "cumulative": ("Ladder", "the rung before"),
+    "cumulative": ("Ladder", RUNG_BEFORE),
     "add_one": ("Ladder: one added", "the baseline"),
     "drop_one": ("Ladder: one left out", "the baseline"),
 }
@@ -103,13 +104,18 @@ def rungs_of(report: Report, group: Group) -> list[Rung]:
     arms = [arm for arm in group.arms if arm.label in names]
     baseline = report.baseline_of(group)
     totals = effects_of(group, baseline)
-    effects = neighbours({arm.label: arm.percents for arm in arms}) if kind == "cumulative" else totals
+    effects = effects_of_rungs(names, group) if kind == "cumulative" else totals
     rungs = []
     for before, arm in zip([None, *arms], arms, strict=False):
         reference = before if kind == "cumulative" else baseline
         changed = _changed(names, reference, arm, key, kind) if reference else []
         rungs.append(Rung(arm, changed, effects.get(arm.label), totals.get(arm.label), _paper(changed, key, kind)))
     return rungs
+
+
+def effects_of_rungs(names: dict[str, list[str]], group: Group) -> dict[str, Effect]:
+    """Return {label: effect against the rung before} of the arms of a cumulative study, {label: overrides}."""
+    return neighbours({arm.label: arm.percents for arm in group.arms if arm.label in names})
 
 
 def _changed(names: dict[str, list[str]], reference: Arm, arm: Arm, key: str, kind: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from minuteloop.records.machine import differing, machine_words
 from minuteloop.report.arms import Group
 from minuteloop.report.compare import effect_data, effect_text, effects_of
+from minuteloop.report.ladder import RUNG_BEFORE, effects_of_rungs
 from minuteloop.report.section import Section, Table
 from minuteloop.report.statistics.effects import Effect
 from minuteloop.report.statistics.rank_transfer import FEWEST_ARMS, Agreement, RankTransfer, rank_transfer
@@ -24,13 +25,16 @@ if TYPE_CHECKING:
 class SharedArms:
     """The arms that all budgets of one machine have in common: a group for each budget, the shortest first.
 
-    `effects` are those against `baseline`, {arm: effect} for each budget; `words` name the machine where a report has
-    shared.
+    `effects` are {arm: effect against what `against` names} for each budget: the rung before in a study that adds one
+    step after the other, so that an effect is that of the step, else the baseline. `left_out` are arms that a budget
+    lacks; `words` name the machine where a report has several.
     """
 
     groups: list[Group]
     baseline: str
+    against: str
     effects: list[dict[str, Effect]]
+    left_out: list[str]
     words: str
 
     @property
@@ -52,6 +56,8 @@ def transfer(report: Report) -> Section | None:
             sentences += [f"{line}{of}." for line in _rank_lines(shared, longer, ranks)]
             data.append(_data(shared, longer, ranks, report.resolve))
         sentences += [f"{line}{of}." for line in _arm_lines(shared, report.resolve)]
+        if shared.left_out:
+            sentences.append(f"Left out, without a run at every budget: {', '.join(shared.left_out)}{of}.")
     for shared in machines:
         for longer in range(1, len(shared.groups)):
             pair = shared.budgets[0], shared.budgets[longer]
@@ -62,7 +68,8 @@ def transfer(report: Report) -> Section | None:
                 values.append([*(None for _ in first), short.difference, long.difference, None])
     columns = ["arm", *(["of"] if machines[0].words else []), "budgets"]
     columns += ["at the shorter, points [95 %]", "at the longer, points [95 %]", "effect"]
-    data = {"transfers": data, "baseline": machines[0].baseline}
+    sentences.append(f"Effects are against {machines[0].against}.")
+    data = {"transfers": data, "baseline": machines[0].baseline, "against": machines[0].against}
     made = Table(columns, rows, values)
     return Section("transfer", "Transfer to a longer budget", sentences, data, made, lambda: _draw(report, machines))
 
@@ -75,18 +82,45 @@ def shared_arms(report: Report) -> list[SharedArms]:
     keys = differing([group.machine for group in report.groups])
     machines = []
     for groups in by_machine.values():
-        groups = sorted(groups, key=lambda group: group.train_seconds)
-        labels = [arm.label for arm in groups[0].arms if all(_has(group, arm.label) for group in groups)]
-        if len(groups) < 2 or len(labels) < FEWEST_ARMS:
+        groups = [group for group in groups if len(group.arms) >= FEWEST_ARMS]
+        groups.sort(key=lambda group: group.train_seconds)
+        if len(groups) < 2:
             continue
+        labels = [arm.label for arm in groups[0].arms if all(_has(group, arm.label) for group in groups)]
+        if len(labels) < FEWEST_ARMS:
+            continue
+        left_out = [arm.label for group in groups for arm in group.arms if arm.label not in labels]
         groups = [
             dataclasses.replace(group, arms=[arm for label in labels for arm in group.arms if arm.label == label])
             for group in groups
         ]
         baseline = report.baseline_of(groups[0]).label
-        effects = [effects_of(group, group.baseline(baseline)) for group in groups]
-        machines.append(SharedArms(groups, baseline, effects, machine_words(groups[0].machine, keys) if keys else ""))
+        machines.append(
+            SharedArms(
+                groups,
+                baseline,
+                RUNG_BEFORE if _has_rungs(report) else baseline,
+                [_effects(report, group, baseline) for group in groups],
+                list(dict.fromkeys(left_out)),
+                machine_words(groups[0].machine, keys) if keys else "",
+            )
+        )
     return machines
+
+
+def _has_rungs(report: Report) -> bool:
+    """Return whether each arm is compared with the one before it: in a cumulative study, unless told otherwise."""
+    return report.study.get("kind") == "cumulative" and report.baseline is None
+
+
+def _effects(report: Report, group: Group, baseline: str) -> dict[str, Effect]:
+    if not _has_rungs(report):
+        return effects_of(group, group.baseline(baseline))
+    names = report.study["arms"]
+    labels = [arm.label for arm in group.arms]
+    before = dict(zip(list(names)[1:], names, strict=False))
+    effects = effects_of_rungs(names, group)
+    return {label: effect for label, effect in effects.items() if before[label] in labels}
 
 
 def _has(group: Group, label: str) -> bool:
@@ -142,6 +176,7 @@ def _data(shared: SharedArms, longer: int, ranks: RankTransfer, resolve: float) 
         "long": shared.budgets[longer],
         "machine": shared.groups[0].machine,
         "baseline": shared.baseline,
+        "against": shared.against,
         "ranks": dataclasses.asdict(ranks),
         "arms": [
             {

@@ -83,4 +83,7 @@ def test_transfer_sentence():
     assert transfer_sentence("gelu", WORSE, WORSE).startswith(
         "gelu carries over: worse by 0.62 [0.21, 1.03] points at "
     )
-    assert transfer_sentence("gelu", UNKNOWN, BETTER).startswith("gelu is unresolved: not resolved: one seed an arm")
+    assert transfer_sentence("gelu", OPEN, OPEN) == "gelu is unresolved at short and at long."
+    assert transfer_sentence("gelu", UNKNOWN, BETTER) == (
+        "gelu is unresolved at short (one seed an arm has no interval); better by 0.62 [0.21, 1.03] points at long."
+    )

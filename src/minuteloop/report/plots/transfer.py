@@ -55,6 +55,9 @@ def _panel(canvas: Canvas, bottom: float, shared: SharedArms, resolve: float) ->
 
 
 def _verdict(shared: SharedArms, label: str, resolve: float) -> str:
+    """Return whether an arm's effect carries over; '' where it has none, since the rung before it is left out."""
+    if label not in shared.effects[0]:
+        return ""
     return carries_over(shared.effects[0][label], shared.effects[-1][label], resolve)
 
 
@@ -62,7 +65,7 @@ def _draw_ranks(axes: Axes, shared: SharedArms, order: list[str], resolve: float
     """Draw a line for each arm through its ranks, in the colour of its verdict."""
     ranks = [[arm.label for arm in sorted(group.arms, key=lambda arm: -arm.mean)] for group in shared.groups]
     for label in order:
-        colour = GREY if label == shared.baseline else VERDICTS[_verdict(shared, label, resolve)]
+        colour = VERDICTS.get(_verdict(shared, label, resolve), GREY)
         places = [rank.index(label) for rank in ranks]
         axes.plot(places, marker="o", markersize=4, linewidth=1.4, color=colour, label=label)
     axes.set_xlim(-0.15, len(ranks) - 0.85)
@@ -97,7 +100,7 @@ def _draw_effects(axes: Axes, shared: SharedArms, order: list[str]) -> None:
     for row in range(0, len(order), 2):
         axes.axhspan(row - 0.5, row + 0.5, color="#f3f3f3", zorder=0)
     axes.set_yticks([])
-    axes.set_xlabel(f"against {shorten(shared.baseline)}, points", fontsize=SMALL)
+    axes.set_xlabel(f"against {shorten(shared.against)}, points", fontsize=SMALL)
     axes.legend(
         ncols=count,
         **LEGEND_ABOVE,

@@ -60,9 +60,18 @@ def carries_over(short: Effect, long: Effect, resolve: float = RESOLVE) -> Trans
 def transfer_sentence(
     arm: str, short: Effect, long: Effect, budgets: tuple[str, str] = ("short", "long"), resolve: float = RESOLVE
 ) -> str:
-    """Return `carries_over` as one sentence that names both verdicts: '{arm} carries over: ... at 15s, ... at 240s.'"""
-    words = {"carries over": "carries over", "does not": "does not carry over", "unresolved": "is unresolved"}
-    verdicts = [
-        f"{verdict(effect, resolve)} at {budget}" for effect, budget in zip((short, long), budgets, strict=True)
-    ]
-    return f"{arm} {words[carries_over(short, long, resolve)]}: {'; '.join(verdicts)}."
+    """Return `carries_over` as one sentence: '{arm} carries over: better by ... at 15s; better by ... at 240s.'
+
+    What is not resolved is named without the seeds that it would take: '{arm} is unresolved at 15s and at 240s.'
+    """
+    found = carries_over(short, long, resolve)
+    unresolved, resolved = [], []
+    for effect, budget in zip((short, long), budgets, strict=True):
+        if outcome(effect, resolve) == "unresolved":
+            unresolved.append(f"at {budget}{f' ({effect.method})' if effect.low is None else ''}")
+        else:
+            resolved.append(f"{verdict(effect, resolve)} at {budget}")
+    if found == "unresolved":
+        return "; ".join([f"{arm} is unresolved {' and '.join(unresolved)}", *resolved]) + "."
+    words = "carries over" if found == "carries over" else "does not carry over"
+    return f"{arm} {words}: {'; '.join(resolved)}."
