@@ -16,9 +16,8 @@ def check_batch_statistics(config: Config, image_size: int) -> None:
     Raises:
         ConfigError: if a norm over the batch would get one value per channel, as on a feature map of 1x1.
     """
-    recipe = ingredients(config.recipe)
-    ghosts = [norm for norm in recipe.regularizers.values() if getattr(norm, "ghost_batch_size", None) == 1]
-    if config.recipe.batch_size > 1 and not ghosts:
+    nodes = [node for node in config.recipe.regularizers.values() if node is not None]
+    if config.recipe.batch_size > 1 and all(node.get("ghost_batch_size") != 1 for node in nodes):
         return
     import torch
 
@@ -27,8 +26,10 @@ def check_batch_statistics(config: Config, image_size: int) -> None:
 
     with torch.device("meta"):
         net = build_net(resolve(config.arch, config.size, image_size, NUM_CLASSES)).train()
-    for ghost in ghosts:
-        ghost(net)
+    recipe = ingredients(config.recipe)
+    for norm in recipe.regularizers.values():
+        if getattr(norm, "ghost_batch_size", None) == 1:
+            norm(net)
     for start in recipe.starts:
         size = recipe.at_phase(start, image_size)[0]
         images = torch.empty(min(config.recipe.batch_size, 2), 3, size, size, device="meta")

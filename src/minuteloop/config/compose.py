@@ -27,8 +27,9 @@ from omegaconf.errors import OmegaConfBaseException
 from minuteloop.config.batch_statistics import check_batch_statistics
 from minuteloop.config.composed_files import Files, replace_slots
 from minuteloop.config.errors import is_user_error, one_line, reject_hidden_config
+from minuteloop.config.file_cache import cache_files
 from minuteloop.config.ingredient_effects import fitted_recipe
-from minuteloop.config.instantiate import check_optimizer, ingredient, ingredient_nodes
+from minuteloop.config.instantiate import check_optimizer, schema_of
 from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
 from minuteloop.config.wandb_environment import check_wandb_environment
@@ -129,7 +130,7 @@ def own_hydra(overrides: list[str] | tuple[str, ...], config_dir: str) -> Iterat
     try:
         if not HYDRA_1_4:
             version.setbase("1.3")
-        Hydra.create_main_hydra2("train", search_path)
+        cache_files(Hydra.create_main_hydra2("train", search_path).config_loader)
         yield
     except Exception as error:
         if not is_user_error(error):
@@ -144,14 +145,14 @@ def own_hydra(overrides: list[str] | tuple[str, ...], config_dir: str) -> Iterat
 def typed(content: dict) -> Config:
     """Return the config that a record holds. Raises ConfigError for a record of another version."""
     try:
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), content))
+        return OmegaConf.to_object(OmegaConf.merge(schema_of(Config), content))
     except OmegaConfBaseException as error:
         raise ConfigError(f"config of the record: {one_line(error, CONF)}") from error
 
 
 def study_settings(cfg: DictConfig) -> StudyConfig | None:
     """Return the settings of a composed config's study, or None where it has none."""
-    settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(StudyConfig), cfg.get("study", {})))
+    settings = OmegaConf.to_object(OmegaConf.merge(schema_of(StudyConfig), cfg.get("study", {})))
     return None if settings == StudyConfig() else settings
 
 
@@ -167,7 +168,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study")])
     _check_missing(cfg)
     _check_secrets(cfg)
-    cfg = OmegaConf.merge(OmegaConf.structured(Config), cfg)
+    cfg = OmegaConf.merge(schema_of(Config), cfg)
     OmegaConf.set_struct(cfg, False)  # set by Hydra's command line, but not by its compose
     files = Files(settings)
     replace_slots(cfg, files)
@@ -177,8 +178,6 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     if "arch.name" in files.overridden() and config.arch.timm is None:
         name = config.arch.name
         raise ConfigError(f"arch.name={name}: names a timm model; use arch={name}, or arch=timm arch.name={name}")
-    for where, node in ingredient_nodes(config.recipe):
-        ingredient(node, where)
     check_optimizer(config.recipe, files.overridden())
     _check_sizes(config)
     _check_trainer(config.trainer)

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from minuteloop.config.file_cache import cache_files
 from minuteloop.validation import ConfigError, flat
 
 
@@ -28,6 +29,7 @@ class Files:
         self.overrides = [*as_typed(settings.overrides.hydra), *as_typed(settings.overrides.task)]
         self.folders = [Path(source.path) for source in settings.runtime.config_sources if source.schema == "file"]
         self.loader = GlobalHydra.instance().config_loader()
+        cache_files(self.loader)
         self.entries = self.loader.compute_defaults_list(self.config_name, self.overrides, RunMode.RUN).defaults
 
     def group(self, name: str) -> list:

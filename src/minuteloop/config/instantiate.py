@@ -1,6 +1,7 @@
 """Ingredients of a recipe: from config nodes (`_target_` and fields) to checked dataclass instances."""
 
 import dataclasses
+import functools
 import importlib
 import re
 import traceback
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from minuteloop.config.overrides import OPTIONAL
@@ -17,6 +18,12 @@ from minuteloop.schema import Recipe
 from minuteloop.validation import ConfigError, check, did_you_mean, rule_of, spell
 
 PACKAGE = Path(__file__).parents[1]
+
+
+@functools.cache
+def schema_of(cls: type) -> DictConfig:
+    """Return the typed config of a dataclass, to merge values into: `OmegaConf.merge` copies its first argument."""
+    return OmegaConf.structured(cls)
 
 
 def ingredient_nodes(recipe: Recipe) -> Iterator[tuple[str, Any]]:
@@ -46,7 +53,7 @@ def ingredient(node: Any, where: str) -> Any:
     for key in sorted(values.keys() - fields):
         raise ConfigError(f"{where}.{key}: {cls.__name__} has no such field{did_you_mean(key, sorted(fields))}")
     try:
-        schema = OmegaConf.structured(cls)
+        schema = schema_of(cls)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}.{error.full_key}: {error.msg.splitlines()[0]}") from error
     try:
