@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/minuteloop"
 RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
 STUDIES = [file for file, node in RECIPES.items() if "hydra" in node]
-RUNS = [file for file, node in RECIPES.items() if "hydra" not in node]
+RUNS = [file for file, node in RECIPES.items() if not {"hydra", "tune"} & node.keys()]  # nor a search
 
 
 # --- recipes/ -----------------------------------------------------------------------------------------------------
@@ -102,6 +102,7 @@ def test_published_run_composes_and_its_records_are_of_that_config(recipe):
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"tune"},
     {"report"},
     {"study", "trained"},
     {"training"},
@@ -114,7 +115,7 @@ FLOORS = [
     {""},  # minuteloop/__init__.py: names imported when first used
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-KNOW_HYDRA = ("cli.py", "config/", "study/grid.py", "study/multirun.py")
+KNOW_HYDRA = ("cli.py", "config/", "study/grid.py", "study/multirun.py", "tune/search.py", "tune/space.py")
 
 
 def imported_modules(text, folder):

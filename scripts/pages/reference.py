@@ -18,7 +18,7 @@ from minuteloop.config.reference import GROUPS, Key, config_keys, group_options,
 from minuteloop.nets.flops import count
 from minuteloop.nets.program import TOKEN_NAMES, TOKENS
 from minuteloop.nets.spec import resolve
-from minuteloop.schema import Data, Logger, Recipe, StudyConfig
+from minuteloop.schema import Data, Logger, Recipe, StudyConfig, TuneConfig
 from minuteloop.validation import spell
 
 SECTIONS = {  # prefix of a key -> its class, whose docstring introduces the section
@@ -32,6 +32,7 @@ SECTIONS = {  # prefix of a key -> its class, whose docstring introduces the sec
     "data.": Data,
     "logger.": Logger,
     "study.": StudyConfig,
+    "tune.": TuneConfig,
 }
 SHORT = 40  # characters of a default that a table shows
 SMALL_STRIDE = 8  # published total stride up to which a net is made for 32-pixel images

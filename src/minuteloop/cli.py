@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,7 +30,7 @@ from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config
 from minuteloop.study import multirun
 from minuteloop.training.resume import folder_for, make_folder
-from minuteloop.validation import did_you_mean
+from minuteloop.validation import ConfigError, did_you_mean
 
 STARTED = time.perf_counter()  # of the command
 # Hydra 1.4 deprecates version_base and takes a list of what a config may call
@@ -246,7 +247,31 @@ def report(arguments: list[str] | None = None, program: str = "scripts/report.py
         print(command.run(sys.argv[1:] if arguments is None else arguments, program, report.__doc__))
 
 
-COMMANDS: dict[str, Callable] = {"train": train, "explain": explain, "features": features, "report": report}
+# --- tune -------------------------------------------------------------------------------------------------------
+
+
+def tune(arguments: list[str] | None = None, program: str = "scripts/tune.py") -> None:
+    """Search configs with Optuna: each point trains once, poor ones stop early, --confirm K judges the best.
+
+    Exits with 0, 1 (no trial finished), 2 (a wrong command) or 130 (Ctrl-C).
+    """
+    arguments = _with_package_recipes(sys.argv[1:] if arguments is None else arguments)
+    drop_lost_output()
+    with exit_on_user_error(CONF, arguments):
+        if find_spec("optuna") is None:
+            raise ConfigError("minuteloop tune: needs optuna; run pip install 'minuteloop[tune]'")
+        from minuteloop.tune import command
+
+        sys.exit(command.run(arguments, program, tune.__doc__.splitlines()[0]))
+
+
+COMMANDS: dict[str, Callable] = {
+    "train": train,
+    "explain": explain,
+    "features": features,
+    "report": report,
+    "tune": tune,
+}
 
 
 @contextlib.contextmanager

@@ -220,11 +220,62 @@ class StudyConfig:
     )
 
 
+# what a search may optimize -> whether a trial is better with more of it
+METRICS = {
+    "val/acc": True,
+    "val/loss": False,
+    "images_per_second": True,
+    "step_seconds": False,
+    "params": False,
+    "macs": False,
+    "peak_memory_bytes": False,
+}
+
+
+def _are_metrics(value: list) -> bool:
+    return set(value) <= METRICS.keys() and len(set(value)) == len(value)
+
+
+def _are_powers(value: object) -> bool:
+    is_mapping = isinstance(value, dict) and value != {} and value.keys() <= METRICS.keys()
+    return is_mapping and all(isinstance(power, int | float) for power in value.values())
+
+
+@dataclass
+class TuneConfig:
+    """A search: points of a space of configs, each trained once."""
+
+    space: dict[str, Any] = setting({}, "values to search by key, in Hydra's words: {recipe.lr: 'interval(0.01, 1)'}")
+    trials: int = integer(30, 1, 1_000_000, "trials in all; the same command continues a search up to this number")
+    sampler: str = choice(
+        *("tpe", "random", "grid", "gp", "nsga2", "evolution"),
+        help="how Optuna chooses the next point; evolution: regularized evolution (Real 2019)",
+    )
+    pruner: str = choice(
+        *("auto", "none", "median", "halving"),
+        help="which trials stop early, by val/acc on the way; auto: median where val/acc is the only objective",
+    )
+    objectives: list[str] = custom(
+        *([], _are_metrics, f"must be a list of {', '.join(METRICS)}"),
+        "what to optimize; []: val/acc, or the reward",
+    )
+    reward: Any = custom(
+        *(None, _are_powers, f"must be powers by name, {{val/acc: 1, params: -0.05}}, of {', '.join(METRICS)}"),
+        "objective that is a product of powers: {val/acc: 1, step_seconds: -0.07, params: -0.05} (Tan 2021)",
+        allow=(None,),
+    )
+    workers: int = integer(1, 1, 1024, "trials side by side in this process; the same command elsewhere adds more")
+    seed: int = integer(0, 0, MAX_SEED, "seed of the sampler")
+    folder: str = setting("auto", "folder of the search; auto: runs/tune-..., the same for the same command")
+    storage: str = setting("auto", "Optuna's database, an SQLAlchemy URL; auto: SQLite in the folder")
+
+
 @dataclass
 class Command(Config):
-    """What a command composes: the config of a run, and of a study whose runs differ from it."""
+    """What a command composes: the config of a run, and what a study or a search varies of it."""
 
     study: StudyConfig = field(default_factory=StudyConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
 
 
 def parse_budget(budget: str) -> tuple[float, str]:

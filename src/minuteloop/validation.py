@@ -153,16 +153,18 @@ def spell(value: object) -> str:
 
 
 def quoted(key: str, value: object) -> str:
-    """Return KEY=VALUE as a shell hands it to Hydra: quotes for Hydra where its grammar needs them, and for the shell.
-
-    Hydra reads \\ before a quote as an escape (its grammar of overrides, quoted values).
-    """
+    """Return KEY=VALUE as a shell hands it to Hydra, in quotes for Hydra where its grammar needs them."""
     text = str(value)
     if text.startswith("~"):
         text = os.path.expanduser(text)  # no shell expands it after KEY=
     if not re.fullmatch(r"[\w.+/-]+", text, re.ASCII):
-        text = '"' + re.sub(r'(\\*)(?="|$)', lambda run: 2 * run[1], text).replace('"', '\\"') + '"'
+        text = in_quotes(text)
     return shlex.quote(f"{key}={text}")
+
+
+def in_quotes(text: str) -> str:
+    """Return text in double quotes as Hydra's grammar reads it: \\ before a quote is an escape."""
+    return '"' + re.sub(r'(\\*)(?="|$)', lambda run: 2 * run[1], text).replace('"', '\\"') + '"'
 
 
 def check(config: object, path: str = "") -> None:

@@ -57,6 +57,7 @@ def starting_with(*start):
 TRAIN, EXPLAIN, BENCH = (starting_with("python", f) for f in ("train.py", "scripts/explain.py", "scripts/bench.py"))
 FEATURES, DOCS = starting_with("python", "scripts/features.py"), starting_with("python", "scripts/docs_pages.py")
 REPORT = [*starting_with("minuteloop", "report"), *starting_with("python", "scripts/report.py")]
+TUNE = starting_with("minuteloop", "tune")
 NOT_RUN = ("pip", ".venv/bin/pip", ".venv/bin/ruff", "cat")  # and what .ci/run does
 CI = ("python -m venv .venv", "python -m pytest")
 
@@ -78,7 +79,7 @@ def user_folder(tmp_path, monkeypatch):
 
 
 def test_every_command_is_run_by_a_test():
-    tested = {*TRAIN, *EXPLAIN, *BENCH, *FEATURES, *DOCS, *REPORT}
+    tested = {*TRAIN, *EXPLAIN, *BENCH, *FEATURES, *DOCS, *REPORT, *TUNE}
     rest = [" ".join(words_of(command)) for command in COMMANDS if command not in tested]
     unknown = [command for command in rest if not command.startswith((*NOT_RUN, *CI))]
     assert not unknown and len(TRAIN) >= 20 and len(EXPLAIN) >= 4 and len(BENCH) >= 9
@@ -149,6 +150,16 @@ def test_training_command_runs(command, user_folder):
     assert "finished" in out
     records = [json.loads(file.read_text()) for file in user_folder.glob("runs/*/*/result.json")]
     assert records and all(record["status"] == "finished" for record in records)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("command", TUNE)
+def test_tuning_command_finds_a_best_trial(command, user_folder):
+    words = [word for word in words_of(command)[2:] if not word.startswith("tune.trials=")]
+    if "--confirm" in words:
+        words[words.index("--confirm") + 1] = "2"
+    out = run(["python", "scripts/tune.py", *cheap(words), "tune.trials=2"])
+    assert "- Best: trial " in out and ("## Confirmation with fresh seeds 1 to 2" in out) == ("--confirm" in words)
 
 
 @pytest.mark.exhaustive

@@ -33,7 +33,7 @@ from minuteloop.config.instantiate import check_optimizer, schema_of
 from minuteloop.config.modernization_steps import check_steps, replaced_steps
 from minuteloop.config.overrides import check_overrides
 from minuteloop.config.wandb_environment import check_wandb_environment
-from minuteloop.schema import TRAIN_IMAGES, Command, Config, StudyConfig
+from minuteloop.schema import TRAIN_IMAGES, Command, Config, StudyConfig, TuneConfig
 from minuteloop.validation import ConfigError, check, flat, parse_numbers, rule_of
 
 # a wheel carries conf/ and recipes/ inside the package, a checkout beside src/
@@ -156,16 +156,30 @@ def study_settings(cfg: DictConfig) -> StudyConfig | None:
     return None if settings == StudyConfig() else settings
 
 
+def search_settings(cfg: DictConfig) -> TuneConfig | None:
+    """Return the checked settings of a composed config's search, or None where it has none. Raises ConfigError."""
+    settings = OmegaConf.to_object(OmegaConf.merge(schema_of(TuneConfig), cfg.get("tune", {})))
+    check(settings, "tune.")
+    return None if settings == TuneConfig() else settings
+
+
+def without_search(cfg: DictConfig) -> DictConfig:
+    """Return a composed config without the settings of a search, as one of its trials."""
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "tune"])
+
+
 def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE) -> Config:
     """Return a run's typed config after all checks: key rules, ingredients, steps that hold and act, norms.
 
-    `settings` is Hydra's own config. What a study asks is no part of its runs. Raises ConfigError.
+    `settings` is Hydra's own config. What a study asks is no part of its runs. Raises ConfigError, also for a search.
     """
     reject_hidden_config(settings, CONF)
     _make_user_folders_importable(settings)
     if settings.mode != RunMode.MULTIRUN and study_settings(cfg):
         raise ConfigError("study: needs a sweep; add -m, or hydra: {mode: MULTIRUN} to the file of the study")
-    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study")])
+    if search_settings(cfg):
+        raise ConfigError("tune: is a search, not a run or a sweep; use minuteloop tune")
+    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study", "tune")])
     _check_missing(cfg)
     _check_secrets(cfg)
     cfg = OmegaConf.merge(schema_of(Config), cfg)

@@ -11,7 +11,7 @@ from typing import Any
 
 from minuteloop.config.instantiate import ingredient, ingredient_nodes
 from minuteloop.config.overrides import group_options
-from minuteloop.schema import Config, StudyConfig
+from minuteloop.schema import Config, StudyConfig, TuneConfig
 from minuteloop.validation import spell
 
 LINE, COLUMN = 120, 42  # characters of --help: a line, and where the meaning of a key starts
@@ -45,6 +45,7 @@ def config_keys(config: Config) -> Iterator[Key]:
     for where, node in ingredient_nodes(config.recipe):
         yield from ingredient_keys(ingredient(node, where), where)
     yield from _keys(StudyConfig(), "study.")
+    yield from _keys(TuneConfig(), "tune.")
 
 
 def ingredient_keys(instance: Any, where: str) -> Iterator[Key]:

@@ -20,7 +20,8 @@ from minuteloop.validation import flat
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "timm", "wandb", "numpy")
 PACKAGE = Path(__file__).parents[1]
 CHECKOUT = PACKAGE.parents[1]
-AROUND_RUNS = {"study", "trained", "report", "cli.py", "__main__.py"}  # no run imports them, so none depends on them
+# no run imports them, so none depends on them
+AROUND_RUNS = {"study", "trained", "report", "tune", "cli.py", "__main__.py"}
 
 
 def describe_host(device: str) -> dict:

@@ -61,13 +61,13 @@ def run(arguments: list[str], program: str, description: str) -> str:
         print(f"W&B: {log_to_wandb(report, sections, options.html)}", file=sys.stderr)
     if options.json:
         return json.dumps({section.name: section.data for section in sections}, indent=2)
-    return markdown(report, sections)
+    return "\n\n".join([*heading(report), *(section.markdown() for section in sections)])
 
 
-def markdown(report: Report, sections: list[Section]) -> str:
-    """Return a report as Markdown: the question, what was run, the sections."""
+def heading(report: Report) -> list[str]:
+    """Return the paragraphs above a report's sections: the question, what was run."""
     question = [f"# {report.study['question']}"] if report.study.get("question") else []
-    return "\n\n".join([*question, "; ".join(facts(report)), *(section.markdown() for section in sections)])
+    return [*question, "; ".join(facts(report))]
 
 
 def summarize(sweep: Path) -> str:
@@ -80,10 +80,15 @@ def summarize(sweep: Path) -> str:
     except ConfigError as error:  # no run has finished, or the runs have no accuracy in common
         return str(error)
     sections = sections_of(report)
-    text = markdown(report, sections)
-    (sweep / "report.md").write_text(text + "\n")
+    return summarize_sections(sections, sweep, *heading(report))
+
+
+def summarize_sections(sections: list[Section], folder: Path, *heading: str) -> str:
+    """Return sections under a heading as Markdown, also in report.md of `folder`; draw the figures to its figures/."""
+    text = "\n\n".join([*heading, *(section.markdown() for section in sections)])
+    (folder / "report.md").write_text(text + "\n")
     try:
-        _write_figures(sections, sweep / "figures")
+        _write_figures(sections, folder / "figures")
     except Exception as error:
         log.warning(f"a figure was not drawn: {type(error).__name__}: {error}")
     return text

@@ -25,17 +25,25 @@ from minuteloop.validation import ConfigError
 PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 
 
-def train_in_process(config: Config, folder: Path, sweep: Path, stop: Path, overrides: list[str]) -> str:
+def train_in_process(
+    config: Config,
+    folder: Path,
+    sweep: Path,
+    stop: Path,
+    overrides: list[str],
+    is_enough: Callable[[Path], bool] | None = None,
+) -> str:
     """Train a cell of a sweep in another process, and return how that ended: by which signal, with which exit code.
 
-    Its record keeps `overrides`. When the file `stop` appears, the process is sent SIGINT, once.
+    Its record keeps `overrides`. When the file `stop` appears, or `is_enough(folder)`, which is asked five times a
+    second, the process is sent SIGINT, once.
     """
     process = _start(_train, config, folder, sweep, stop, overrides)
     interrupted = False
     try:
         while process.exitcode is None:
             process.join(0.2)
-            if stop.exists() and not interrupted:
+            if not interrupted and (stop.exists() or (is_enough and is_enough(folder))):
                 interrupted = True
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(process.pid, signal.SIGINT)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import shlex
 import shutil
 import signal
@@ -29,14 +28,14 @@ from minuteloop.config.errors import exit_on_user_error, is_user_error, one_line
 from minuteloop.records.record import config_hash
 from minuteloop.records.run_log import logging_to
 from minuteloop.records.terminal import drop_lost_output
-from minuteloop.schema import Config, Logger
+from minuteloop.schema import Config
 from minuteloop.study import design
 from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
-from minuteloop.study.cell_process import train_in_process
-from minuteloop.study.design import Study, plan_lines, read_study
-from minuteloop.study.earlier_records import finished_before, record_parents, unfinished
+from minuteloop.study.design import Study, plan_lines
+from minuteloop.study.earlier_records import unfinished
 from minuteloop.study.grid import grid, is_grid
 from minuteloop.study.progress import Progress
+from minuteloop.study.train_cell import train_or_reuse
 from minuteloop.training import arm_rate, resume
 from minuteloop.validation import ConfigError
 
@@ -144,7 +143,8 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
     cell = Cell(settings.job.num, as_typed(settings.overrides.task), made)
     with logging_to():
         try:
-            cell = _train_or_reuse(cell, checked(cfg, settings), sweep)
+            trains = Sweep.progress.cell(cell.number) if Sweep.progress else contextlib.nullcontext()  # in a worker
+            cell = train_or_reuse(cell, checked(cfg, settings), sweep, sweep / STOP, trains)
         except Exception as error:
             if not is_user_error(error):
                 raise
@@ -160,54 +160,6 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
     if not is_grid(settings):
         raise CellFailed(f"{cell.label()}: {failure}")
     return None
-
-
-def _train_or_reuse(cell: Cell, config: Config, sweep: Path) -> Cell:
-    """Return the cell with the folder of its record, and in `error` what to report where it has none."""
-    config = replace(config, logger=_logger(config.logger, read_study(sweep), cell, sweep))
-    finished, again = finished_before(sweep, config)
-    if finished:
-        log.info(f"{cell.label()}: finished before, {finished} (rerun=true trains it again)")
-        return replace(cell, folder=finished)
-    if (sweep / STOP).exists():
-        return replace(cell, error=NOT_RUN)
-    if again:
-        log.info(f"{cell.label()}: run again: {again}")
-    folder = _folder_to_train_in(config, cell.folder, sweep)
-    cell = replace(cell, folder=folder, error="killed before it wrote a record", again=again)
-    cell.save(sweep)  # in case this process is killed too
-    progress = Sweep.progress.cell(cell.number) if Sweep.progress else contextlib.nullcontext()  # none in a worker
-    with progress:
-        ended = train_in_process(config, folder, sweep, sweep / STOP, cell.overrides)
-    return replace(cell, error=NOT_RUN if (sweep / STOP).exists() else f"ended before it wrote a record ({ended})")
-
-
-def _logger(logger: Logger, study: Study | None, cell: Cell, sweep: Path) -> Logger:
-    """Return the logger's settings with what W&B shows the runs of a sweep, or of a study, together by."""
-    if logger.group is None and not os.environ.get("WANDB_RUN_GROUP"):
-        logger = replace(logger, group=(study.name if study else sweep.resolve().name)[:128])
-    if study is None:
-        return logger
-    if logger.job_type is None and not os.environ.get("WANDB_JOB_TYPE"):
-        logger = replace(logger, job_type="study")
-    tags = logger.tags or [tag for tag in os.environ.get("WANDB_TAGS", "").split(",") if tag]
-    names = [study.name, study.arm_of(cell.overrides)]
-    return replace(logger, tags=[*tags, *(name[:64] for name in names if name)])
-
-
-def _folder_to_train_in(config: Config, default: Path, sweep: Path) -> Path:
-    """Return the folder of the run that the cell resumes, or a free one; records of an earlier sweep are kept."""
-    folder = resume.folder_for(config, default, record_parents(sweep))
-    while (folder / "result.json").exists() and not _can_continue(config, folder):
-        folder = folder.with_name(f"{folder.name}-again")
-    return folder
-
-
-def _can_continue(config: Config, folder: Path) -> bool:
-    try:
-        return resume.earlier_attempt(config, folder) is not None
-    except ConfigError:
-        return False
 
 
 def end(summarize: Callable[[Path], str]) -> int:
