@@ -21,7 +21,8 @@ from minuteloop.study.grid import compose_study
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/minuteloop"
-RECIPES = {file: OmegaConf.load(file) for file in sorted((ROOT / "recipes").glob("*.yaml"))}
+FILES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = {file: node for file in FILES if "defaults" in (node := OmegaConf.load(file))}  # not a sweep of W&B's
 STUDIES = [file for file, node in RECIPES.items() if "hydra" in node]
 RUNS = [file for file, node in RECIPES.items() if not {"hydra", "tune"} & node.keys()]  # nor a search
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 from command_line import run_script
+from offline_wandb import read
 
 from minuteloop.tune.search import read_search
 from minuteloop.tune.storage import finished, quiet_optuna
@@ -65,6 +66,16 @@ def test_published_search_is_that_of_the_paper():
     assert config.arch.block.layout == ["K", *["1 k 1"] * 5] and config.arch.block.inner == ["c", *["6c"] * 5]
 
 
+def test_compound_scaling_doubles_the_cost_at_every_point():
+    """EfficientNet, equation 3; its own alpha 1.2, beta 1.1, gamma 1.15 are 1.92, about 2."""
+    found = read_search("search_compound_scaling", "", [])
+    assert found.trials == 20
+    for point in ({"size.alpha": 1.2, "size.beta": 1.1}, {"size.alpha": 1.4, "size.beta": 1.15}):
+        size = found.compose(found.space.overrides(point)).size
+        assert (size.alpha, size.beta, size.phi) == (*point.values(), 1) and size.gamma >= 1
+        assert size.alpha * size.beta**2 * size.gamma**2 == pytest.approx(2)
+
+
 @pytest.mark.parametrize(
     ("words", "rule"),
     [
@@ -76,6 +87,7 @@ def test_published_search_is_that_of_the_paper():
         (["recipe.lr=interval(0.1,1)", "tune.sampler=grid"], "tune.sampler=grid: recipe.lr has no list of values"),
         (["tune.pruner=median", "recipe.lr=1,2", "tune.objectives=[params]"], "tune.pruner=median: must be none"),
         (["study.each={seed:[1]}", "recipe.lr=1,2"], "study"),
+        (["data.holdout=0", "recipe.lr=1,2"], "data.holdout=0: must be > 0 in a search"),
     ],
 )
 def test_what_cannot_be_searched_is_one_line_before_anything_is_written(words, rule, tmp_path, monkeypatch):
@@ -147,6 +159,20 @@ def test_ctrl_c_saves_and_the_search_continues(tmp_path):
     assert process.returncode == 130 and "press Ctrl-C again to stop immediately" in out
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and len(finished(trials_in(tmp_path))) == 3
+
+
+@pytest.mark.exhaustive
+def test_the_report_is_a_wandb_run_in_the_group_of_the_trials(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    words = [word for word in command("recipe.lr=0.05,0.1", "tune.sampler=grid") if word != "logger=none"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and "W&B: wandb sync " in done.stderr, done.stderr
+    (folder,) = tmp_path.glob("runs/tune-*")
+    runs = [read(file) for file in tmp_path.glob("**/offline-run-*/*.wandb")]
+    assert len(runs) == 3 and {run["run"][0]["run_group"] for run in runs} == {folder.name}
+    (report,) = (run for run in runs if run["run"][0].get("job_type") == "report")
+    keys = {key for entry in report["history"] for key in entry["item"]}
+    assert {"report/trials", "figures/trials"} <= keys
 
 
 def kill_during_trial(number, words, folder):

@@ -99,6 +99,20 @@ def test_workers_share_the_trials(tmp_path):
     assert len({trial.params["x"] for trial in study.trials}) == 8
 
 
+def test_an_error_of_the_program_ends_all_workers(tmp_path, monkeypatch):
+    def broken(cell, *arguments):
+        if cell.number == 2:
+            raise RuntimeError("a fault")
+        return train_without_training(cell, *arguments)
+
+    monkeypatch.setattr("minuteloop.tune.trials.train_or_reuse", broken)
+    search = make_search(tmp_path, trials=500, workers=2)
+    study = open_study(search)
+    with pytest.raises(RuntimeError, match="a fault"):
+        Trials(search, study).run()
+    assert len(study.trials) < 20 and not list(tmp_path.glob("stop-*"))
+
+
 def work_until_killed(folder):
     with quiet_optuna():
         search = make_search(folder, trials=5, hangs=lambda number: number == 2)

@@ -68,6 +68,8 @@ register_resolver = OmegaConf.register_resolver if HYDRA_1_4 else OmegaConf.regi
 
 ConfigStore.instance().store(name="schema", node=Command)
 register_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
+# of compound scaling to twice the multiply-adds: alpha beta^2 gamma^2 = 2 (Tan 2019, equation 3)
+register_resolver("compound_gamma", lambda alpha, beta: (2 / (alpha * beta**2)) ** 0.5)
 
 
 class NamedRuns(SearchPathPlugin):

@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from minuteloop.config.file_cache import cache_files
+from minuteloop.config.file_cache import cache_files, content_of
 from minuteloop.validation import ConfigError, flat
 
 
@@ -45,8 +45,7 @@ class Files:
         for folder in self.folders:
             file = folder / f"{config_path}.yaml"
             if file.is_file():
-                node = OmegaConf.to_container(OmegaConf.load(file))
-                return {key: value for key, value in node.items() if key != "defaults"}
+                return {key: value for key, value in content_of(file).items() if key != "defaults"}
         return None
 
     def read_step(self, config_path: str) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def _keys(node: Any, prefix: str) -> Iterator[Key]:
 
 def help_text(config: Config, conf: Path, recipes: Path, program: str) -> str:
     """Return the help of training: usage, groups with their files, and a line for each key with its composed value."""
-    named_runs = ", ".join(sorted(file.stem for file in recipes.glob("*.yaml")))
+    configs = [file for file in recipes.glob("*.yaml") if "defaults:" in file.read_text()]  # not a sweep of W&B's
+    named_runs = ", ".join(sorted(file.stem for file in configs))
     lines = [
         "Train one config, or many with -m, and leave a record in runs/.",
         "",

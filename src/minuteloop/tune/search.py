@@ -82,7 +82,9 @@ def read_search(config_name: str, config_dir: str, overrides: Sequence[str]) -> 
     make_pruner(settings, search.objective)
     make_sampler(settings, space, search.objective, 0)
     for point in space.corners():
-        search.compose([*search.typed, *space.overrides(point)])
+        config = search.compose([*search.typed, *space.overrides(point)])
+        if config.data.holdout == 0:
+            raise ConfigError("data.holdout=0: must be > 0 in a search, which chooses by the validation split")
     return search
 
 

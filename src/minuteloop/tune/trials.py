@@ -54,7 +54,7 @@ class Trials:
         previous = signal.signal(signal.SIGINT, self._request_stop)
         try:
             with seeded_sampler(self.search, self.study), ThreadPoolExecutor(workers) as pool:
-                for future in [pool.submit(self._work) for _ in range(workers)]:
+                for future in [pool.submit(self._work_or_stop) for _ in range(workers)]:
                     future.result()
             return self.stop.exists()
         finally:
@@ -68,8 +68,15 @@ class Trials:
         self.stop.touch()
         log.info("stopping the search after the running trials have saved; press Ctrl-C again to stop immediately")
 
+    def _work_or_stop(self) -> None:
+        """Train one trial after the other; an error of the program ends the other workers too."""
+        try:
+            self._work()
+        except BaseException:
+            self.stop.touch()
+            raise
+
     def _work(self) -> None:
-        """Train one trial after the other."""
         while not self.stop.exists():
             with contextlib.ExitStack() as turn:  # one worker at a time counts the trials and begins another
                 turn.enter_context(exclusive(self.search.folder / "search.lock"))
@@ -158,7 +165,7 @@ def outcome(trial: FrozenTrial, names: list[str]) -> str:
     """Return what a trial has come to, in words; `names` are those of the objectives."""
     if trial.state == TrialState.COMPLETE:
         return ", ".join(f"{name} {shown(name, value)}" for name, value in zip(names, trial.values, strict=True))
-    return "stopped early" if trial.state == TrialState.PRUNED else f"failed: {trial.user_attrs['error']}"
+    return "stopped early" if trial.state == TrialState.PRUNED else f"failed: {trial.user_attrs.get('error')}"
 
 
 class Watch:
