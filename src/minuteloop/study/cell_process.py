@@ -18,6 +18,7 @@ from typing import Any
 from minuteloop.records.machine import machine_of
 from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config
+from minuteloop.study.device_slots import take_device
 from minuteloop.validation import ConfigError
 
 # imported once, in the process that cells are forked from; torch starts no thread and no device by being imported.
@@ -103,6 +104,8 @@ def _train(config: Config, folder: Path, sweep: Path, stop: Path, overrides: lis
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if interrupts or stop.exists():
             sys.exit(130)
+        if config.device != "cpu":
+            take_device(sweep)
         train(config, folder, sweep=sweep, cell=folder.name, overrides=overrides)
     except KeyboardInterrupt:
         sys.exit(130)
