@@ -12,17 +12,23 @@ from hydra.core.override_parser.types import Override
 
 
 class MinuteloopSweeper(BasicSweeper):
-    """Launches the cells of minuteloop.study.grid."""
+    """Launches the cells of minuteloop.study.grid, several a task where asked."""
+
+    def __init__(
+        self, max_batch_size: int | None, params: dict[str, str] | None = None, cells_per_task: int = 1
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.cells_per_task = cells_per_task
 
     def split_arguments(self, overrides: list[Override], max_batch_size: int | None) -> list[list[list[str]]]:
-        """Return the overrides of each cell, in batches; `overrides` are those of the config that it was set up with.
+        """Return the overrides of each task, in batches; `overrides` are those of the config that it was set up with.
 
         Hydra calls this method on the instance.
         """
-        from minuteloop.study.grid import grid
+        from minuteloop.study.grid import grid, tasks
 
         _, cells = grid(self.config)
-        return list(self.split_overrides_to_chunks(cells, max_batch_size))
+        return list(self.split_overrides_to_chunks(tasks(cells, self.cells_per_task), max_batch_size))
 
     def validate_batch_is_legal(self, batch: Sequence[Sequence[str]]) -> None:
         """Compose nothing: minuteloop.study.multirun.Sweep has checked all cells by now."""
@@ -30,9 +36,10 @@ class MinuteloopSweeper(BasicSweeper):
 
 @dataclass
 class MinuteloopSweeperConf(BasicSweeperConf):
-    """The options of Hydra's basic sweeper."""
+    """The options of Hydra's basic sweeper, and the cells that a task of the launcher trains one after the other."""
 
     _target_: str = "hydra_plugins.minuteloop_sweeper.MinuteloopSweeper"
+    cells_per_task: int = 1
 
 
 ConfigStore.instance().store(

@@ -143,7 +143,7 @@ def _print_help(arguments: list[str], program: str) -> None:
 def _job(cfg: DictConfig) -> float | None:
     settings = HydraConfig.get()
     if settings.mode == RunMode.MULTIRUN:
-        return multirun.run_cell(cfg, settings)
+        return multirun.run_task(cfg, settings)
     from minuteloop.training.run import train
 
     with exit_on_user_error(CONF, sys.argv[1:]):  # Hydra would print the overrides too

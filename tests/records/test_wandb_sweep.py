@@ -29,9 +29,8 @@ def rendered(point, command, cwd, monkeypatch):
     """Return the words that W&B's agent starts for a point, from the agent itself, which starts nothing."""
     started = []
     monkeypatch.chdir(cwd)
-    monkeypatch.setattr(
-        wandb.wandb_agent, "AgentProcess", lambda command, **_: started.append(command) or FakeProcess()
-    )
+    monkeypatch.setattr(wandb.wandb_agent, "AgentProcess", FakeProcess)
+    monkeypatch.setattr(FakeProcess, "started", started, raising=False)
     agent = object.__new__(wandb.wandb_agent.Agent)
     agent._in_jupyter, agent._function, agent._forward_signals, agent._run_processes = False, None, False, {}
     agent._sweep_command = list(command)

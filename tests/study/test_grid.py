@@ -1,10 +1,11 @@
 """The cells of a sweep: what was typed, with a study or without; errors of studies on the command line."""
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from minuteloop import cli, compose, run
 from minuteloop.records.record import config_hash
-from minuteloop.study.grid import compose_study
+from minuteloop.study.grid import compose_study, tasks
 from minuteloop.validation import ConfigError
 
 HEAD = "defaults: [config, override arch: resnet18, override recipe: plain, override data: sample, _self_]\n"
@@ -62,6 +63,21 @@ def test_typed_seeds_and_budgets_replace_the_study_s_and_other_sweeps_multiply(m
     ]
     study, cells = compose_study("two", mine, ["seed=3", "budget=4steps"])
     assert study.seeds == [3] and len(cells) == 2 and cells[1] == ["recipe.lr=0.2", "budget=4steps", "seed=3"]
+
+
+def test_a_task_has_its_cells_in_their_order():
+    cells = [["modernization=[patchify,gelu]", 'name="a \\"b\\""', f"seed={seed}"] for seed in range(5)]
+    made = tasks(cells, 2)
+    assert [task[: len(cells[0])] for task in made] == cells[::2] and len(made) == 3
+    parsed = [OverridesParser.create().parse_overrides(task) for task in made]
+    others = [override.value() for task in parsed for override in task if override.key_or_group == "cells"]
+    assert others == [[cells[1]], [cells[3]], []]
+    assert tasks(cells, 1) == cells
+
+
+def test_a_task_without_a_cell_is_one_line(mine):
+    with pytest.raises(ConfigError, match=r"hydra.sweeper.cells_per_task=0: must be an integer >= 1"):
+        compose_study("two", mine, ["hydra.sweeper.cells_per_task=0"])
 
 
 def test_study_can_be_typed(cwd):

@@ -14,7 +14,7 @@ import pytest
 from command_line import TRAIN, run_script
 
 from minuteloop import cli
-from minuteloop.study import multirun
+from minuteloop.study import multirun, train_cell
 from minuteloop.study.cell import read_cells
 from minuteloop.study.design import read_study
 from minuteloop.training.resume import locked
@@ -139,6 +139,28 @@ def test_joblib_runs_cells_in_parallel_and_divides_the_cores(tmp_path, deadly_fo
     assert statuses(tmp_path) == ["failed", "finished"]
     threads = {record["config"]["threads"] for record in records(tmp_path).values() if record["config"]}
     assert threads == {max(1, len(os.sched_getaffinity(0)) // 2)}
+
+
+@pytest.mark.exhaustive
+def test_tasks_of_several_cells_give_the_results_of_single_cells(tmp_path):
+    """Two tasks of joblib train three cells; weights are bit-equal to those of the basic launcher."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launchers = {
+        "basic": [],
+        "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweeper.cells_per_task=2"],
+    }
+    weights = {}
+    for name, words in launchers.items():
+        (tmp_path / name).mkdir()
+        done = sweep(tmp_path / name, *words, "budget=3steps", "seed=range(0,3)", "threads=1")
+        assert done.returncode == 0, done.stderr
+        weights[name] = {
+            record["seed"]: (folder / "model.safetensors").read_bytes()
+            for folder, record in records(tmp_path / name).items()
+        }
+        (folder,) = (tmp_path / name).glob("runs/*")
+        assert [cell.number for cell in read_cells(folder)] == [0, 1, 2] and arms(done)[0]["n"] == "3"
+    assert len(weights["basic"]) == 3 and weights["basic"] == weights["joblib"]
 
 
 def wait_for(condition, seconds=120):
@@ -292,7 +314,7 @@ def test_second_sweep_in_a_folder_is_refused_while_the_first_runs(monkeypatch, c
 
 def test_rerun_forgets_the_rates_of_its_folder(monkeypatch, cwd):
     """One sweep after another, in one process and one folder; their cells fail at once."""
-    monkeypatch.setattr(multirun, "train_in_process", lambda *_: "exit code 1")
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *_: "exit code 1")
     monkeypatch.setattr(multirun.Sweep, "folder", None)
     (cwd / "exp/rates").mkdir(parents=True)
     handler = signal.getsignal(signal.SIGINT)

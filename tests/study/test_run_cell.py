@@ -1,5 +1,6 @@
 """One cell of a sweep: trained, reused or left alone, and what it returns to the sweeper."""
 
+import contextlib
 import functools
 import json
 import os
@@ -13,9 +14,9 @@ from omegaconf import OmegaConf
 import minuteloop
 from minuteloop.records import environment
 from minuteloop.records.record import config_hash
-from minuteloop.study import earlier_records, multirun
+from minuteloop.study import earlier_records, multirun, train_cell
 from minuteloop.study.cell import Cell, read_cells
-from minuteloop.study.cell_process import machines_in_process
+from minuteloop.study.cell_process import machines_in_process, train_in_process
 from minuteloop.study.design import Study
 from minuteloop.training.arm_rate import ArmRate, ArmRates
 from minuteloop.validation import ConfigError
@@ -78,10 +79,10 @@ def test_failed_cell_raises_for_a_learning_sweeper_and_returns_none_for_the_basi
         raise ConfigError("seed=3: unlucky")
 
     monkeypatch.setattr(multirun, "checked", reject)
-    assert multirun.run_cell(None, settings) is None
+    assert multirun.run_task({}, settings) is None
     settings.sweeper._target_ = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
     with pytest.raises(multirun.CellFailed, match="seed=3: failed: seed=3: unlucky"):
-        multirun.run_cell(None, settings)
+        multirun.run_task({}, settings)
 
 
 def write_finished(folder, config, /, **changed):
@@ -109,8 +110,8 @@ def run_cell(settings, monkeypatch, *overrides):
     config = composed("seed=3", *overrides)
     monkeypatch.setattr(multirun, "checked", lambda *_: config)
     started = []
-    monkeypatch.setattr(multirun, "train_in_process", lambda *args: started.append(args) or "exit code 1")
-    accuracy = multirun.run_cell(None, settings)
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *args: started.append(args) or "exit code 1")
+    accuracy = multirun.run_task({}, settings)
     (cell,) = read_cells(Path(settings.sweep.dir))
     return accuracy, started, cell
 
@@ -213,9 +214,9 @@ def test_record_of_another_config_in_the_cells_folder_is_kept(settings, monkeypa
     config = composed()
     monkeypatch.setattr(multirun, "checked", lambda *_: config)
     started = []
-    monkeypatch.setattr(multirun, "train_in_process", lambda *args: started.append(args) or "exit code 1")
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *args: started.append(args) or "exit code 1")
     (tmp_path / "runs/now/plain-0/result.json").write_text('{"status": "failed"}')
-    multirun.run_cell(None, settings)
+    multirun.run_task({}, settings)
     assert started[0][1] == tmp_path / "runs/now/plain-0-again"
 
 
@@ -234,8 +235,8 @@ def test_wandb_group_is_the_sweeps_unless_the_user_gives_one(settings, monkeypat
     config = composed(*overrides)
     monkeypatch.setattr(multirun, "checked", lambda *_: config)
     started = []
-    monkeypatch.setattr(multirun, "train_in_process", lambda *args: started.append(args) or "exit code 1")
-    multirun.run_cell(None, settings)
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *args: started.append(args) or "exit code 1")
+    multirun.run_task({}, settings)
     assert started[0][0].logger.group == group
 
 
@@ -268,7 +269,7 @@ def test_wandb_runs_of_a_study_share_group_job_type_and_tag(settings, monkeypatc
 def test_overrides_of_a_cell_are_handed_to_its_record(settings, monkeypatch):
     settings.overrides.task = ["modernization=[gelu]", "name=${arch.name}", "seed=3"]
     _, started, cell = run_cell(settings, monkeypatch)
-    assert started[0][-1] == cell.overrides == ["modernization=[gelu]", "name=${arch.name}", "seed=3"]
+    assert started[0][4] == cell.overrides == ["modernization=[gelu]", "name=${arch.name}", "seed=3"]
 
 
 def test_wandb_group_of_a_sweep_in_the_current_folder_has_its_name(settings, monkeypatch, tmp_path):
@@ -276,8 +277,9 @@ def test_wandb_group_of_a_sweep_in_the_current_folder_has_its_name(settings, mon
     monkeypatch.chdir(settings.sweep.dir)
     config = minuteloop.compose(QUICK)
     started = []
-    monkeypatch.setattr(multirun, "train_in_process", lambda *args: started.append(args) or "exit code 1")
-    multirun._train_or_reuse(Cell(0, [], tmp_path / "runs/now/plain-0"), config, Path("."))
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *args: started.append(args) or "exit code 1")
+    cell = Cell(0, [], tmp_path / "runs/now/plain-0")
+    train_cell.train_or_reuse(cell, config, Path("."), Path("stop"), contextlib.nullcontext())
     assert started[0][0].logger.group == "now"
 
 
@@ -286,7 +288,7 @@ def test_ctrl_c_reaches_a_cell_that_is_just_starting_in_a_worker(tmp_path):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         config = composed("budget=100000steps")
-        ended = multirun.train_in_process(config, tmp_path / "cell", tmp_path, tmp_path / "stop", [])
+        ended = train_in_process(config, tmp_path / "cell", tmp_path, tmp_path / "stop", [])
     finally:
         signal.signal(signal.SIGINT, before)
     assert ended == "exit code 130"
@@ -323,3 +325,24 @@ def test_sweep_with_a_cell_that_was_stopped_at_twice_its_budget_has_not_finished
     monkeypatch.setattr(multirun.Sweep, "folder", tmp_path)
     assert multirun.end(lambda folder: f"the report of {folder.name}") == code
     assert f"the report of {tmp_path.name}\n" in capsys.readouterr().out
+
+
+def test_cells_of_a_task_train_one_after_the_other_under_their_own_numbers(settings, monkeypatch, tmp_path):
+    settings.merge_with(
+        {
+            "job": {"num": 1, "config_name": "config"},
+            "sweeper": {"cells_per_task": 3},
+            "overrides": {"task": ["seed=3", "+cells=[...]"]},
+            "runtime": {"config_sources": [{"provider": "command-line", "path": "mine"}]},
+        }
+    )
+    read = []
+    monkeypatch.setattr(multirun, "compose", lambda *words: read.append(words) or composed(*words[0]))
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *args: "exit code 1")
+    multirun.run_task({"cells": OmegaConf.create([["seed=4"], ["seed=5"]])}, settings)
+    assert read == [([f"seed={seed}"], "config", "mine") for seed in (3, 4, 5)]
+    sweep = Path(settings.sweep.dir)
+    assert [(cell.number, cell.overrides) for cell in read_cells(sweep)] == [
+        (number, [f"seed={number}"]) for number in (3, 4, 5)
+    ]
+    assert [cell.folder.name for cell in read_cells(sweep)] == ["cell-3", "cell-4", "cell-5"]

@@ -181,7 +181,7 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
         raise ConfigError("study: needs a sweep; add -m, or hydra: {mode: MULTIRUN} to the file of the study")
     if search_settings(cfg):
         raise ConfigError("tune: is a search, not a run or a sweep; use minuteloop tune")
-    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study", "tune")])
+    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "study", "tune", "cells")])
     _check_missing(cfg)
     _check_secrets(cfg)
     cfg = OmegaConf.merge(schema_of(Config), cfg)

@@ -24,7 +24,7 @@ def take_device(sweep: Path) -> str | None:
         return None
     folder = sweep / FOLDER
     folder.mkdir(exist_ok=True)
-    for place, device in itertools.product(itertools.count(), devices):
+    for place, device in ((place, device) for place in itertools.count() for device in devices):
         file = (folder / f"{platform.node()}-{device}-{place}").open("w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ from minuteloop.config.compose import CONF, own_hydra, study_settings
 from minuteloop.config.composed_files import as_typed
 from minuteloop.config.overrides import check_overrides
 from minuteloop.study.design import Study, key_of, make_study
-from minuteloop.validation import ConfigError
+from minuteloop.validation import ConfigError, in_quotes
 
 SWEEPER = "hydra_plugins.minuteloop_sweeper.MinuteloopSweeper"  # conf/config.yaml selects it
 
@@ -41,6 +41,8 @@ def grid(config: DictConfig) -> tuple[Study | None, list[list[str]]]:
         raise ConfigError(f"hydra/sweeper={name}: must be minuteloop for a study, whose cells are given")
     if not is_grid(config.hydra):
         return None, []
+    if (cells_per_task := sweeper.get("cells_per_task", 1)) < 1:
+        raise ConfigError(f"hydra.sweeper.cells_per_task={cells_per_task}: must be an integer >= 1")
     params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
     overrides = _parse([*params, *as_typed(config.hydra.overrides.task)])
     if settings is None:
@@ -53,6 +55,18 @@ def grid(config: DictConfig) -> tuple[Study | None, list[list[str]]]:
     typed = [override for override in overrides if not (_sets(override, "seed") or _sets(override, "budget"))]
     _check_arms(study, typed)
     return study, study.cells(_combinations(typed))
+
+
+def tasks(cells: list[list[str]], cells_per_task: int) -> list[list[str]]:
+    """Return the overrides of each task of a launcher, those of its first cell; the others are in its key `cells`."""
+    if cells_per_task == 1:
+        return cells
+    made = []
+    for start in range(0, len(cells), cells_per_task):
+        first, *others = cells[start : start + cells_per_task]
+        lists = (f"[{','.join(map(in_quotes, other))}]" for other in others)
+        made.append([*first, f"+cells=[{','.join(lists)}]", "hydra.sweep.subdir=task-${hydra.job.num}"])
+    return made
 
 
 def compose_study(

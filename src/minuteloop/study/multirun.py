@@ -14,15 +14,16 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from minuteloop.config.compose import CONF, checked
+from minuteloop.config.compose import CONF, checked, compose
 from minuteloop.config.composed_files import as_typed
 from minuteloop.config.errors import exit_on_user_error, is_user_error, one_line
 from minuteloop.records.record import config_hash
@@ -31,7 +32,7 @@ from minuteloop.records.terminal import drop_lost_output
 from minuteloop.schema import Config
 from minuteloop.study import design
 from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
-from minuteloop.study.design import Study, plan_lines
+from minuteloop.study.design import Study, key_of, plan_lines
 from minuteloop.study.earlier_records import unfinished
 from minuteloop.study.grid import grid, is_grid
 from minuteloop.study.progress import Progress
@@ -131,8 +132,28 @@ def _stop_immediately(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
-    """Train one cell unless it has finished before, write its note, and return its val/acc.
+def run_task(cfg: DictConfig, settings: DictConfig) -> float | None:
+    """Train the cells of one task of the launcher, one after the other, and return the last one's val/acc.
+
+    The process that their processes are forked from imports torch once for all. `cfg` is the config of the first cell;
+    its key `cells` holds the overrides of the others.
+    """
+    typed, sweep = as_typed(settings.overrides.task), Path(settings.sweep.dir)
+    if "cells" not in cfg:
+        cell = Cell(settings.job.num, typed, Path(settings.runtime.output_dir))
+        return run_cell(cell, lambda: checked(cfg, settings), settings)
+    folder = next((source.path for source in settings.runtime.config_sources if source.provider == "command-line"), "")
+    first = [word for word in typed if key_of(word) != "cells"]
+    accuracy = None
+    for place, overrides in enumerate([first, *OmegaConf.to_container(cfg["cells"])]):
+        number = settings.job.num * settings.sweeper.cells_per_task + place
+        read = partial(compose, overrides, settings.job.config_name, folder)
+        accuracy = run_cell(Cell(number, overrides, sweep / f"cell-{number}"), read, settings)
+    return accuracy
+
+
+def run_cell(cell: Cell, read: Callable[[], Config], settings: DictConfig) -> float | None:
+    """Train one cell, whose config `read` returns, unless it has finished before; write its note, return its val/acc.
 
     A cell that fails returns None, so that the others run; a sweeper other than Hydra's basic one gets CellFailed.
     """
@@ -140,11 +161,10 @@ def run_cell(cfg: DictConfig, settings: DictConfig) -> float | None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: Ctrl-C arrives as the file STOP
     drop_lost_output()
     made, sweep = Path(settings.runtime.output_dir), Path(settings.sweep.dir)
-    cell = Cell(settings.job.num, as_typed(settings.overrides.task), made)
     with logging_to():
         try:
             trains = Sweep.progress.cell(cell.number) if Sweep.progress else contextlib.nullcontext()  # in a worker
-            cell = train_or_reuse(cell, checked(cfg, settings), sweep, sweep / STOP, trains)
+            cell = train_or_reuse(cell, read(), sweep, sweep / STOP, trains)
         except Exception as error:
             if not is_user_error(error):
                 raise
