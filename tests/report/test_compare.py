@@ -101,6 +101,29 @@ def test_arms_that_were_not_trained_alike_are_named(tmp_path):
     assert found == "All nets trained with one learning rate, 0.002, which suits some better than others"
 
 
+def test_arms_that_were_not_trained_side_by_side_are_named(tmp_path):
+    """An arm that was trained again later meets another speed of the machine than its baseline."""
+    dates = {
+        "a": ["2026-11-30T10:00:00+00:00", "2026-11-30T10:30:00+00:00"],
+        "b": ["2026-11-30T10:10:00+00:00", "2026-11-30T10:40:00+00:00"],
+        "c": ["2026-11-30T10:20:00+00:00", "2026-11-30T10:50:00+00:00"],
+        "late": ["2026-11-30T11:00:00+00:00", "2026-11-30T11:10:00+00:00"],
+        "single": ["2026-11-30T12:00:00+00:00"],
+    }
+
+    def found(name, labels, **changed):
+        records = [
+            record([label], seed, date=date, **changed) for label in labels for seed, date in enumerate(dates[label])
+        ]
+        return warnings(group(tmp_path / name, *records))
+
+    assert found("alternating", "abc") == []
+    assert found("again", dates) == [
+        "Not trained side by side with the other arms, so that a drift of the machine counts: late"
+    ]
+    assert found("in steps", dates, budget="1000steps") == []
+
+
 # --- confirmation -------------------------------------------------------------------------------------------------
 
 

@@ -123,11 +123,27 @@ def warnings(group: Group) -> list[str]:
             f"Arms trained {min(seconds):.1f} to {max(seconds):.1f} s of {group.budget_seconds:g}: a budget becomes "
             "steps by one measurement of an arm's rate, whose error more seeds do not average out"
         )
+    if group.budget_seconds and (apart := _trained_apart(group)):
+        lines.append(f"Not trained side by side with the other arms, so that a drift of the machine counts: {apart}")
     archs = {run.record["config"]["arch"]["name"] for arm in group.arms for run in arm.runs}
     rates = {rate for arm in group.arms for rate in arm.values("plan", "lr")}
     if len(archs) > 1 and len(rates) == 1:
         lines.append(f"All nets trained with one learning rate, {rates.pop():.3g}, which suits some better than others")
     return lines
+
+
+def _trained_apart(group: Group) -> str:
+    """Return the labels of arms that began and ended before or after most others; arms of one run are not judged."""
+    dates = {arm.label: sorted(run.record["date"] for run in arm.runs) for arm in group.arms if len(arm.runs) > 1}
+    spans: list[tuple[str, list[str]]] = []  # the end of a time without a gap, and the arms in it
+    for label in sorted(dates, key=lambda label: dates[label][0]):
+        first, *_, last = dates[label]
+        if spans and first <= spans[-1][0]:
+            spans[-1] = max(spans[-1][0], last), [*spans[-1][1], label]
+        else:
+            spans.append((last, [label]))
+    most = max((labels for _, labels in spans), key=len, default=[])
+    return ", ".join(label for label in dates if label not in most)
 
 
 def confirmed(report: Report, config_dir: str) -> Section:
