@@ -18,6 +18,7 @@ from report_records import write_study
 import minuteloop
 from minuteloop import cli
 from minuteloop.config.compose import compose
+from minuteloop.tune.search import read_search
 
 COMMANDS = sorted(
     {
@@ -152,14 +153,21 @@ def test_training_command_runs(command, user_folder):
     assert records and all(record["status"] == "finished" for record in records)
 
 
-@pytest.mark.exhaustive
 @pytest.mark.parametrize("command", TUNE)
-def test_tuning_command_finds_a_best_trial(command, user_folder):
-    words = [word for word in words_of(command)[2:] if not word.startswith("tune.trials=")]
-    if "--confirm" in words:
-        words[words.index("--confirm") + 1] = "2"
+def test_tuning_command_is_a_search(command):
+    words = words_of(command)[2:]
+    name = words[words.index("-cn") + 1] if "-cn" in words else "config"
+    search = read_search(name, "", [word for word in words if "=" in word])
+    assert search.space.distributions and search.trials > 1
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("command", [command for command in TUNE if "--confirm" in command])
+def test_tuning_command_finds_a_best_trial_and_confirms_it(command, user_folder):
+    words = words_of(command)[2:]
+    words[words.index("--confirm") + 1] = "2"
     out = run(["python", "scripts/tune.py", *cheap(words), "tune.trials=2"])
-    assert "- Best: trial " in out and ("## Confirmation with fresh seeds 1 to 2" in out) == ("--confirm" in words)
+    assert "- Best: trial " in out and "## Confirmation with fresh seeds 1 to 2" in out
 
 
 @pytest.mark.exhaustive

@@ -175,7 +175,17 @@ def test_every_key_in_the_text_exists():
     step_keys = {key for key in keys if re.match(r"(block|stem|stages|head|early)\.", key)}  # of docs/steps.md
     foreign = {"dataset", "devices", "ingredients", "net", "plan", "strategy", "ckpt_path"}
     foreign |= {"accumulate_grad_batches", "save_weights_only", "strength"}
-    foreign |= {"scale", "kernel_size", "groups", "eps", "padding", "config_dir", "epochs", "recipe.batch.mixup.alpa"}
+    foreign |= {
+        "scale",
+        "kernel_size",
+        "groups",
+        "eps",
+        "padding",
+        "config_dir",
+        "hydra.sweeper.cells_per_task",
+        "epochs",
+        "recipe.batch.mixup.alpa",
+    }
     assert len(keys) > 80
     unknown = keys - known - step_keys - foreign
     assert not unknown, unknown
