@@ -65,7 +65,7 @@ def settings(tmp_path):
     folder.mkdir(parents=True)
     return OmegaConf.create(
         {
-            "runtime": {"output_dir": str(folder)},
+            "runtime": {"output_dir": str(folder), "cwd": str(Path.cwd())},
             "sweep": {"dir": str(folder.parent)},
             "job": {"num": 0},
             "overrides": {"task": ["seed=3"]},

@@ -1,6 +1,7 @@
 """The rate of an arm: measured once, found again by other cells, processes and sweeps."""
 
 import dataclasses
+import errno
 import json
 import multiprocessing
 import time
@@ -10,7 +11,7 @@ from small_run import SMALL
 
 import minuteloop
 from minuteloop import hardware
-from minuteloop.training import calibrate
+from minuteloop.training import arm_rate, calibrate
 from minuteloop.training.arm_rate import ArmRate, ArmRates
 from minuteloop.training.run import train
 
@@ -61,7 +62,15 @@ def measure(sweep, config, steps, queue):
     queue.put(rate.steps)
 
 
-def test_of_many_processes_one_measures_and_the_others_wait(config, tmp_path):
+@pytest.mark.parametrize("locks", [True, False])
+def test_of_many_processes_one_measures_and_without_locks_the_first_rate_counts(config, tmp_path, monkeypatch, locks):
+    """Without locks, as on some network file systems, all measure, and all train the steps of one."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    if not locks:
+        monkeypatch.setattr(arm_rate.fcntl, "flock", refuse)
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
     processes = [context.Process(target=measure, args=(tmp_path, config, n, queue)) for n in range(1, 4)]

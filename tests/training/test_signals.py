@@ -9,7 +9,8 @@ import pytest
 from small_run import OPTIONS, SMALL, TRAIN, assert_same_run, read, signal_in_step, training_step
 
 import minuteloop
-from minuteloop.training import signals
+from minuteloop.training import checkpoint, signals
+from minuteloop.training.checksum import append_checksum
 from minuteloop.training.classifier import Classifier
 
 
@@ -60,16 +61,23 @@ def test_second_ctrl_c_stops_immediately(cwd, monkeypatch):
     assert stopped.value.code == 130 and read(cwd / "mine")["status"] == "interrupted"
 
 
-def test_job_that_slurm_requeues_continues_where_sigusr1_stopped_it(cwd, reference, monkeypatch):
-    """SIGUSR1 is what Slurm sends before a time limit; the requeued job is the same command, with resume=true."""
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
+def test_job_that_slurm_requeues_continues_where_the_signal_stopped_it(cwd, reference, monkeypatch, signum):
+    """Slurm sends it before a time limit, and SIGTERM at once; the requeued job is the same command, with resume=true."""
     monkeypatch.setenv("SLURM_JOB_NAME", "x")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setattr("subprocess.call", lambda *_: pytest.fail("Lightning requeues the job"))
     command = [*OPTIONS, "hydra.run.dir=mine", "resume=true"]
+
+    def interrupt_save(archive):
+        os.kill(os.getpid(), signal.SIGTERM)
+        append_checksum(archive)
+
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
-        signal_in_step(patch, signal.SIGUSR1, 20)
+        signal_in_step(patch, signum, 20)
+        patch.setattr(checkpoint, "append_checksum", interrupt_save)
         minuteloop.run(command)
-    assert stopped.value.code == 138 and read(cwd / "mine")["error"] == "Stopped: SIGUSR1"
+    assert stopped.value.code == 128 + signum and read(cwd / "mine")["error"] == f"Stopped: {signum.name}"
     assert (cwd / "mine/last.ckpt").exists() and read(cwd / "mine")["status"] == "interrupted"
     assert minuteloop.run(command)["attempts"] == 2
     assert_same_run(cwd / "mine", reference.folder)
@@ -82,7 +90,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("signum", signals.Interrupt.SIGNALS)
 @pytest.mark.parametrize("stage", STAGES)
 def test_signal_outside_training_stops_immediately_with_its_exit_code(cwd, monkeypatch, signum, stage):
     function, budget = STAGES[stage]

@@ -67,9 +67,15 @@ def is_seed(override: str) -> bool:
 
 def read_cells(sweep: Path) -> list[Cell]:
     """Return the cells of a sweep's folder, in order."""
-    cells = []
-    for path in sorted((sweep / NOTES).glob("*.json"), key=lambda path: int(path.stem)):
-        note = json.loads(path.read_text())
-        folder = Path(os.path.normpath(sweep / note["folder"]))
-        cells.append(Cell(int(path.stem), note["overrides"], folder, note["error"], note["again"]))
-    return cells
+    numbers = sorted(int(path.stem) for path in (sweep / NOTES).glob("*.json"))
+    return [read_cell(sweep, number) for number in numbers]
+
+
+def read_cell(sweep: Path, number: int) -> Cell | None:
+    """Return a cell of a sweep's folder, or None where it has not started yet."""
+    path = sweep / NOTES / f"{number}.json"
+    if not path.exists():
+        return None
+    note = json.loads(path.read_text())
+    folder = Path(os.path.normpath(sweep / note["folder"]))
+    return Cell(number, note["overrides"], folder, note["error"], note["again"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import signal
 import sys
@@ -25,6 +26,9 @@ from minuteloop.validation import ConfigError
 # Not minuteloop: that process may find another copy of it, since it does not know this one's sys.path (Python 3.11)
 PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 
+END_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # Slurm sends them to all processes of a task
+SECONDS_TO_SAVE = 20  # Slurm kills a step 30 s after it has told it to end
+
 
 def train_in_process(
     config: Config,
@@ -36,7 +40,7 @@ def train_in_process(
 ) -> str:
     """Train a cell of a sweep in another process, and return how that ended: by which signal, with which exit code.
 
-    Its record keeps `overrides`. When the file `stop` appears, or `is_enough(folder)`, which is asked five times a
+    Its record keeps `overrides`. Where this process is told to end, the cell saves its checkpoint first. When the file `stop` appears, or `is_enough(folder)`, which is asked five times a
     second, the process is sent SIGINT, once.
     """
     process = _start(_train, config, folder, sweep, stop, overrides)
@@ -48,9 +52,16 @@ def train_in_process(
                 interrupted = True
                 with contextlib.suppress(ProcessLookupError):  # it has just ended
                     os.kill(process.pid, signal.SIGINT)
-    finally:
-        process.kill()  # if it is still alive
+    except KeyboardInterrupt:
+        process.kill()
+        raise
+    finally:  # of a process that still lives: its launcher ends this one, at a time limit
+        process.terminate()
+        process.join(SECONDS_TO_SAVE)
+        process.kill()
     code = process.exitcode
+    if code - 128 in END_SIGNALS and "SLURM_JOB_ID" in os.environ:
+        sys.exit(code)  # Slurm ends this task too, and may start it again
     return f"by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
@@ -74,9 +85,17 @@ def machines_in_process(config: Config) -> list[dict]:
 def _start(target: Callable, *arguments: Any) -> multiprocessing.Process:
     multiprocessing.set_start_method("forkserver", force=True)  # joblib's workers have a method that children lack
     multiprocessing.set_forkserver_preload(PRELOADED)
-    process = multiprocessing.Process(target=target, args=arguments)
+    process = multiprocessing.Process(target=_unblock_signals, args=(target, *arguments))
+    multiprocessing.resource_tracker.ensure_running()  # else process.start() does, and unblocks SIGTERM
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, END_SIGNALS)  # also in the process that cells are forked from
     process.start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return process
+
+
+def _unblock_signals(target: Callable, *arguments: Any) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, END_SIGNALS)
+    target(*arguments)
 
 
 def _describe_machines(config: Config, sender: multiprocessing.connection.Connection) -> None:

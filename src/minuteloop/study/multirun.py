@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import shlex
 import shutil
 import signal
@@ -138,9 +139,10 @@ def run_task(cfg: DictConfig, settings: DictConfig) -> float | None:
     The process that their processes are forked from imports torch once for all. `cfg` is the config of the first cell;
     its key `cells` holds the overrides of the others.
     """
+    made = _enter_launch_folder(settings)
     typed, sweep = as_typed(settings.overrides.task), Path(settings.sweep.dir)
     if "cells" not in cfg:
-        cell = Cell(settings.job.num, typed, Path(settings.runtime.output_dir))
+        cell = Cell(settings.job.num, typed, made)
         return run_cell(cell, lambda: checked(cfg, settings), settings)
     folder = next((source.path for source in settings.runtime.config_sources if source.provider == "command-line"), "")
     first = [word for word in typed if key_of(word) != "cells"]
@@ -152,6 +154,23 @@ def run_task(cfg: DictConfig, settings: DictConfig) -> float | None:
     return accuracy
 
 
+def _enter_launch_folder(settings: DictConfig) -> Path:
+    """Change to the folder where the sweep was launched; return the folder that Hydra gives the task there.
+
+    A worker of Ray starts in another, and Hydra has made the task's folder there.
+    """
+    made, launched = Path(settings.runtime.output_dir), Path(settings.runtime.cwd)
+    if not launched.is_dir() or launched.samefile("."):
+        return made
+    if Path.cwd() in made.parents:  # a relative hydra.sweep.dir
+        relative = made.relative_to(Path.cwd())
+        with contextlib.suppress(OSError):
+            os.removedirs(relative)
+        made = launched / relative
+    os.chdir(launched)
+    return made
+
+
 def run_cell(cell: Cell, read: Callable[[], Config], settings: DictConfig) -> float | None:
     """Train one cell, whose config `read` returns, unless it has finished before; write its note, return its val/acc.
 
@@ -160,7 +179,7 @@ def run_cell(cell: Cell, read: Callable[[], Config], settings: DictConfig) -> fl
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a launcher's worker: Ctrl-C arrives as the file STOP
     drop_lost_output()
-    made, sweep = Path(settings.runtime.output_dir), Path(settings.sweep.dir)
+    sweep = Path(settings.sweep.dir)
     with logging_to():
         try:
             trains = Sweep.progress.cell(cell.number) if Sweep.progress else contextlib.nullcontext()  # in a worker
@@ -170,7 +189,7 @@ def run_cell(cell: Cell, read: Callable[[], Config], settings: DictConfig) -> fl
                 raise
             cell = replace(cell, error=one_line(error, CONF, cell.overrides))
         with contextlib.suppress(OSError):
-            made.rmdir()  # made by Hydra; only where it is empty
+            Path(settings.runtime.output_dir).rmdir()  # made by Hydra; only where it is empty
         cell.save(sweep)
         failure = cell.failure()
         if failure and failure != NOT_RUN:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from minuteloop.schema import Config, Logger
-from minuteloop.study.cell import NOT_RUN, Cell
+from minuteloop.study.cell import NOT_RUN, Cell, read_cell
 from minuteloop.study.cell_process import train_in_process
 from minuteloop.study.design import Study, read_study
 from minuteloop.study.earlier_records import finished_before, record_parents
 from minuteloop.training import resume
 from minuteloop.validation import ConfigError
+
+ENDED = ("finished", "overrun")
+PATIENCE = 60.0  # seconds that the process of a dead task has to save its checkpoint
 
 log = logging.getLogger("minuteloop")
 
@@ -30,10 +34,18 @@ def train_or_reuse(
 ) -> Cell:
     """Return the cell with the folder of its record, and in `error` what to report where it has none.
 
+    A cell that this sweep has started before, in a task that its launcher starts again, goes on from its checkpoint.
     It trains within `progress`; see train_in_process for `stop` and `is_enough`.
     """
     config = replace(config, logger=_logger(config.logger, read_study(sweep), cell, sweep))
-    finished, again = finished_before(sweep, config)
+    started = read_cell(sweep, cell.number)
+    status = _status_when_free(started) if started else None
+    if status in ENDED:
+        return started
+    if status:
+        log.info(f"{cell.label()}: was interrupted in this sweep, and goes on")
+        cell, config = started, replace(config, resume=True)
+    finished, again = (None, cell.again) if status else finished_before(sweep, config)
     if finished:
         log.info(f"{cell.label()}: finished before, {finished} (rerun=true trains it again)")
         return replace(cell, folder=finished)
@@ -47,6 +59,15 @@ def train_or_reuse(
     with progress:
         ended = train_in_process(config, folder, sweep, stop, cell.overrides, is_enough)
     return replace(cell, error=NOT_RUN if stop.exists() else f"ended before it wrote a record ({ended})")
+
+
+def _status_when_free(cell: Cell) -> str | None:
+    """Return the status of a cell's record, or None without one; wait while an earlier process still saves it."""
+    until = time.monotonic() + PATIENCE
+    while resume.is_locked(cell.folder) and time.monotonic() < until:
+        time.sleep(0.2)
+    record = cell.record()
+    return record["status"] if record else None
 
 
 def _logger(logger: Logger, study: Study | None, cell: Cell, sweep: Path) -> Logger:

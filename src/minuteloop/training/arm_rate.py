@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -60,11 +62,20 @@ class ArmRates:
         return self.save(ArmRate(**json.loads(newest.read_text()))) if newest else None
 
     def save(self, rate: ArmRate) -> ArmRate:
-        """Write the rate to the sweep's folder, atomically, and return it."""
+        """Write the rate to the sweep's folder, atomically, and return it.
+
+        Where nothing is locked, another cell may have measured the arm meanwhile: the first rate is that of all.
+        """
         path = self.sweep / FOLDER / self.name
-        temporary = path.with_suffix(".tmp")
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}")
         temporary.write_text(json.dumps(asdict(rate)) + "\n")
-        temporary.replace(path)
+        try:
+            os.link(temporary, path)  # fails where the file exists, also on network file systems
+        except FileExistsError:
+            rate = ArmRate(**json.loads(path.read_text()))
+        except OSError:  # this one has no links
+            temporary.replace(path)
+        temporary.unlink(missing_ok=True)
         return rate
 
 

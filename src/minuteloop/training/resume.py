@@ -31,7 +31,7 @@ def folder_for(asked: Config, default: Path, parents: Iterable[Path] = ()) -> Pa
         return Path(asked.resume)
     if asked.resume and not (default / "result.json").exists():
         for folder, record in find_records(parents or [default.parent], config_hash(asked)):
-            if record["status"] in UNFINISHED and not _is_locked(folder):
+            if record["status"] in UNFINISHED and not is_locked(folder):
                 return folder
     return default
 
@@ -113,7 +113,10 @@ def _lock(folder: Path) -> int | None:
     return descriptor
 
 
-def _is_locked(folder: Path) -> bool:
+def is_locked(folder: Path) -> bool:
+    """Return whether another process trains in a folder that may be missing."""
+    if not folder.is_dir():
+        return False
     descriptor = _lock(folder)
     if descriptor is not None:
         os.close(descriptor)

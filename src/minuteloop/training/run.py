@@ -136,7 +136,10 @@ def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) ->
             busy = hardware.busy(record.asked.threads) if rates else None
             plan = calibrate(parts, stopwatch)
             if rates:
-                rate = rates.save(ArmRate(plan.steps, plan.seconds_asked, record.config.threads, busy))
+                measured = ArmRate(plan.steps, plan.seconds_asked, record.config.threads, busy)
+                rate = rates.save(measured)
+                if rate != measured:
+                    plan = parts.plan(rate.steps / rate.seconds)
     if rate:
         record.content["rate"] = asdict(rate)
         if rate.busy:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1: handled between two steps while training, immediately outside. Imports no torch."""
+"""Ctrl-C, SIGTERM, SIGUSR1, SIGUSR2: handled between two steps while training, else immediately. Imports no torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ class Stopped(SystemExit):
 
 
 class Interrupt:
-    """The handler of SIGINT, SIGTERM and SIGUSR1 (Slurm's warning of a time limit: --signal=USR1@60) inside `with`.
+    """The handler of SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 inside `with`.
 
-    After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps.
-    Before that, and for a second signal, Stopped is raised immediately.
+    The last two are Slurm's warning of a time limit: the user's --signal=USR1@60, and what submitit asks for.
+
+    After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps; later
+    ones change nothing, since Slurm sends several. Before that, and for a second Ctrl-C, Stopped is raised immediately.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
     def __init__(self) -> None:
         self.signum, self.holding, self.previous = None, False, {}
@@ -47,9 +49,9 @@ class Interrupt:
         return {signum: signal.signal(signum, self._handle) for signum in self.SIGNALS}
 
     def _handle(self, signum: int, frame: object) -> None:
-        if not self.holding or self.signum is not None:
+        if not self.holding or (self.signum is not None and signum == signal.SIGINT):
             raise Stopped(signum)
-        self.signum = signum
+        self.signum = self.signum or signum
 
     def hold(self) -> None:
         """Defer signals to the end of the step; install the handler again, since a starting trainer replaces it."""

@@ -75,4 +75,6 @@ def quiet_lightning() -> None:
     """Silence what Lightning logs about every trainer; the run has its own log."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*(LeafSpec|number of training batches|resuming from a checkpoint).*")
+    warnings.filterwarnings(
+        "ignore", message=".*(LeafSpec|The `srun` command|number of training batches|resuming from a checkpoint).*"
+    )

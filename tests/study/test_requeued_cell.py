@@ -1,0 +1,123 @@
+"""A task that its launcher starts again, after a time limit or on another node: finished cells stay, others go on."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from command_line import TRAIN
+
+import minuteloop
+from minuteloop.records.record import config_hash
+from minuteloop.study import train_cell
+from minuteloop.study.cell import Cell
+from minuteloop.training import resume
+
+QUICK = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "size.reduce=32", "recipe=plain", "data=sample"]
+QUICK += ["logger=none", "logger.pictures=false", "recipe.batch_size=64", "evaluations=1"]
+
+
+@pytest.fixture(scope="module")
+def config():
+    return minuteloop.compose(QUICK)
+
+
+def start_again(sweep: Path, config, monkeypatch) -> tuple[Cell, list]:
+    """Start cell 0 of a sweep; return it, and the arguments with which it was trained."""
+    started = []
+    monkeypatch.setattr(train_cell, "train_in_process", lambda *args: started.append(args) or "exit code 1")
+    progress = contextlib.nullcontext()
+    cell = train_cell.train_or_reuse(Cell(0, [], sweep / "cell-0"), config, sweep, sweep / "stop", progress)
+    return cell, started
+
+
+def write_started(sweep: Path, config, status: str) -> Path:
+    """Write the note of cell 0, and its record, as of an earlier task; return the record's folder."""
+    folder = sweep / "cell-0-again"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"schema": 1, "status": status, "config_hash": config_hash(config)}))
+    Cell(0, [], folder, error="killed", again="the code has changed since").save(sweep)
+    return folder
+
+
+@pytest.mark.parametrize("status", ["finished", "overrun"])
+def test_cell_that_ended_stays_on_whatever_machine_the_task_starts_again(config, status, monkeypatch, tmp_path):
+    folder = write_started(tmp_path, config, status)
+    cell, started = start_again(tmp_path, config, monkeypatch)
+    assert not started and cell.folder == folder
+
+
+@pytest.mark.parametrize("status", ["failed", "interrupted"])
+@pytest.mark.parametrize("rerun", [False, True])
+def test_cell_that_was_interrupted_goes_on_in_its_folder(status, rerun, monkeypatch, tmp_path):
+    """A record says failed while its run trains, and after kill -9."""
+    config = minuteloop.compose([*QUICK, f"rerun={rerun}"])
+    folder = write_started(tmp_path, config, status)
+    monkeypatch.setattr(resume, "read_record", lambda *_: json.loads((folder / "result.json").read_text()))
+    cell, started = start_again(tmp_path, config, monkeypatch)
+    assert (started[0][0].resume, started[0][1]) == (True, folder)
+    assert cell.folder == folder and cell.again == "the code has changed since"
+
+
+def test_cell_that_had_no_record_yet_starts_in_its_folder(config, monkeypatch, tmp_path):
+    Cell(0, [], tmp_path / "cell-0", error="killed").save(tmp_path)
+    _, started = start_again(tmp_path, config, monkeypatch)
+    assert (started[0][0].resume, started[0][1]) == (False, tmp_path / "cell-0")
+
+
+def test_cell_waits_for_the_process_of_the_dead_task_that_still_saves(config, monkeypatch, tmp_path):
+    folder = write_started(tmp_path, config, "failed")
+    locked, ended = threading.Event(), []
+
+    def save():
+        with resume.locked(folder):
+            locked.set()
+            time.sleep(0.5)
+            ended.append(time.monotonic())
+
+    threading.Thread(target=save).start()
+    locked.wait()
+    record = json.loads((folder / "result.json").read_text())
+    monkeypatch.setattr(resume, "read_record", lambda *_: record)
+    _, started = start_again(tmp_path, config, monkeypatch)
+    assert ended and started[0][1] == folder
+
+
+def descendants(parent: int) -> list[int]:
+    """Return the processes below one; of each /proc names the parent."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [parent]
+    for process in found:
+        found += [child for child, of in parents.items() if of == process]
+    return found[1:]
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2])
+def test_task_that_slurm_ends_leaves_a_checkpoint_and_no_result(tmp_path, signum):
+    """Slurm sends the signal to every process of the task, also to the one that cells are forked from."""
+    command = [sys.executable, TRAIN, "-m", *QUICK, "budget=100000steps", "hydra.sweep.dir=sweep"]
+    folder = tmp_path / "sweep/resnet18-plain-0"
+    environment = os.environ | {"SLURM_JOB_ID": "7"}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as task:
+        while task.poll() is None and not (folder / "metrics.csv").exists():
+            time.sleep(0.1)
+        time.sleep(1.0)
+        for process in descendants(task.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signum)
+        output, _ = task.communicate(timeout=60)
+    assert task.returncode == 128 + signum, output
+    record = json.loads((folder / "result.json").read_text())
+    assert (record["status"], record["error"]) == ("interrupted", f"Stopped: {signum.name}")
+    assert (folder / "last.ckpt").exists()
