@@ -9,6 +9,7 @@
     python scripts/bench.py forms        # ms of depthwise convolution, layer norm and GELU in several implementations
     python scripts/bench.py stock        # ms of a ConvNeXt step with our layers, and with torch's in their place
     python scripts/bench.py startup      # seconds from Enter to the first training step, item by item
+    python scripts/bench.py cells        # seconds of a sweep's cell beyond its training, cold and warm
     python scripts/bench.py overhead --rounds 9 arch=convnext size=pico
 
 The arms of a bench alternate and their order rotates every round. A figure is a median over rounds, with the minimum
@@ -38,6 +39,7 @@ BENCHES = {  # name of a function (config, args) -> rows: its module, and its de
     "ingredients": ("benches.ingredients", ["arch=resnet18", "size=pico", "data=sample"]),
     "forms": ("benches.forms", ["data=sample", "recipe.batch_size=128"]),
     "stock": ("benches.step", ["arch=convnext", "recipe=deit", "size=pico", "data=sample"]),
+    "cells": ("benches.cells", ["arch=convnext", "recipe=deit", "data=cifar10"]),
     "startup": ("benches.startup", ["arch=convnext", "recipe=deit", "data=cifar10"]),
 }
 

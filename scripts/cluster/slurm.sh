@@ -8,7 +8,7 @@ folder=$(realpath -m "$2") nodes=${3:-1}
 stop() {
   local process
   for process in "$folder"/*.pid; do
-    [ -f "$process" ] && kill "$(cat "$process")" || true
+    [ -f "$process" ] && kill "$(cat "$process")" 2> /dev/null || true
   done
 }
 

@@ -70,7 +70,8 @@ def _usage() -> str:
 def train(arguments: list[str] | None = None, program: str = "python train.py") -> None:
     """Train a config, or many with -m, and leave a record.
 
-    Exits with 0, 1 (a run failed), 2 (a wrong command), 130 (Ctrl-C), 138 (SIGUSR1) or 143 (SIGTERM).
+    Exits with 0, 1 (a run failed), 2 (a wrong command), 130 (Ctrl-C), 138 (SIGUSR1), 140 (SIGUSR2) or 143
+    (SIGTERM).
     """
     arguments = _with_package_recipes(sys.argv[1:] if arguments is None else arguments)
     arguments = _options_first(without_hyphens(arguments))

@@ -63,7 +63,7 @@ def test_second_ctrl_c_stops_immediately(cwd, monkeypatch):
 
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2])
 def test_job_that_slurm_requeues_continues_where_the_signal_stopped_it(cwd, reference, monkeypatch, signum):
-    """Slurm sends it before a time limit, and SIGTERM at once; the requeued job is the same command, with resume=true."""
+    """Slurm sends it before a time limit, then SIGTERM; the requeued job is the same command, with resume=true."""
     monkeypatch.setenv("SLURM_JOB_NAME", "x")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setattr("subprocess.call", lambda *_: pytest.fail("Lightning requeues the job"))

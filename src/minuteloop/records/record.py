@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -238,12 +238,17 @@ def find_records(parents: Iterable[Path], wanted: str) -> list[tuple[Path, dict]
 
     The newest comes first.
     """
-    records, paths = [], [path for parent in parents for path in parent.glob("*/result.json")]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime, reverse=True):
+    return read_records((path for parent in parents for path in parent.glob("*/result.json")), {wanted})
+
+
+def read_records(paths: Iterable[Path], wanted: Container[str]) -> list[tuple[Path, dict]]:
+    """Return (folder, record) of every result.json whose config_hash is `wanted`, the newest first."""
+    found = []
+    for path in paths:
         try:
-            record = json.loads(path.read_text())
+            record, age = json.loads(path.read_text()), path.stat().st_mtime
         except (OSError, ValueError):
             continue  # not a record
-        if isinstance(record, dict) and record.get("config_hash") == wanted:
-            records.append((path.parent, record))
-    return records
+        if isinstance(record, dict) and record.get("config_hash") in wanted:
+            found.append((age, path.parent, record))
+    return [(folder, record) for _, folder, record in sorted(found, key=lambda one: one[0], reverse=True)]

@@ -29,6 +29,8 @@ PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 END_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # Slurm sends them to all processes of a task
 SECONDS_TO_SAVE = 20  # Slurm kills a step 30 s after it has told it to end
 
+_machines: dict[tuple, list[dict]] = {}
+
 
 def train_in_process(
     config: Config,
@@ -40,9 +42,10 @@ def train_in_process(
 ) -> str:
     """Train a cell of a sweep in another process, and return how that ended: by which signal, with which exit code.
 
-    Its record keeps `overrides`. Where this process is told to end, the cell saves its checkpoint first. When the file `stop` appears, or `is_enough(folder)`, which is asked five times a
-    second, the process is sent SIGINT, once.
+    Its record keeps `overrides`. When the file `stop` appears, or `is_enough(folder)`, which is asked five times a
+    second, the process is sent SIGINT, once. Where this process is told to end, the cell saves its checkpoint first.
     """
+    _machines.clear()
     process = _start(_train, config, folder, sweep, stop, overrides)
     interrupted = False
     try:
@@ -69,8 +72,16 @@ def machines_in_process(config: Config) -> list[dict]:
     """Return the machines (see records.machine) that a run of `config` may be of here: now, and with no core busy.
 
     Another process asks torch, since a process that uses a device keeps memory of it. The list is empty where
-    that fails, as for device=cuda without a device; training the cell then raises the reason.
+    that fails, as for device=cuda without a device; training the cell then raises the reason. The answer holds until
+    the next cell trains.
     """
+    asked = (config.device, config.precision, config.threads)
+    if asked not in _machines:
+        _machines[asked] = _machines_now(config)
+    return _machines[asked]
+
+
+def _machines_now(config: Config) -> list[dict]:
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = _start(_describe_machines, config, sender)
     sender.close()

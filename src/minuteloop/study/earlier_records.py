@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+from collections import defaultdict
 from pathlib import Path
 
 from minuteloop.records import environment
 from minuteloop.records.machine import differing, machine_of, machine_words
-from minuteloop.records.record import config_hash, find_records
+from minuteloop.records.record import config_hash, find_records, read_records
 from minuteloop.schema import Config, parse_budget, reads_test_set
 from minuteloop.study.cell import NOTES
 from minuteloop.study.cell_process import machines_in_process
 from minuteloop.training.arm_rate import ArmRate, ArmRates
 
+EARLIER = f"{NOTES}/earlier.jsonl"  # in the sweep's folder
 RUNS = "runs"  # the folder of all runs and sweeps, unless hydra.sweep.dir names another
 
 
@@ -29,14 +31,43 @@ def record_parents(sweep: Path) -> list[Path]:
     return found if sweep in found else [sweep, *found]
 
 
+def note_earlier(sweep: Path, configs: list[Config]) -> None:
+    """Write which earlier records have the config of a cell, since reading all of them for each cell takes too long."""
+    paths = (path for parent in record_parents(sweep) for path in parent.glob("*/result.json"))
+    lines = [
+        json.dumps({"config_hash": record["config_hash"], "folder": os.path.relpath(folder, sweep)})
+        for folder, record in read_records(paths, set(map(config_hash, configs)))
+    ]
+    (sweep / EARLIER).write_text("".join(f"{line}\n" for line in lines))
+
+
+def earlier_records(sweep: Path, config: Config) -> list[tuple[Path, dict]]:
+    """Return (folder, record) of the runs of a cell's config before this sweep began, the newest first.
+
+    Without note_earlier, where the cells are not known in advance, all records are searched now.
+    """
+    if not (sweep / EARLIER).exists():
+        return find_records(record_parents(sweep), config_hash(config))
+    wanted = config_hash(config)
+    paths = [Path(os.path.normpath(sweep / folder / "result.json")) for folder in _noted(sweep).get(wanted, [])]
+    return read_records(paths, {wanted})
+
+
+def _noted(sweep: Path) -> dict[str, list[str]]:
+    """Return the folders that note_earlier wrote, relative to the sweep's, by config_hash."""
+    folders = defaultdict(list)
+    for line in map(json.loads, (sweep / EARLIER).read_text().splitlines()):
+        folders[line["config_hash"]].append(line["folder"])
+    return folders
+
+
 def unfinished(sweep: Path, configs: list[Config]) -> list[Config]:
     """Return the configs without a finished record of the same code, of whatever machine; all those with rerun=true."""
     hashes = set()
-    for path in (path for parent in record_parents(sweep) for path in parent.glob("*/result.json")):
-        with contextlib.suppress(OSError, ValueError):
-            record = json.loads(path.read_text())
-            if isinstance(record, dict) and record.get("status") == "finished":
-                hashes.add((record["config_hash"], record["code"].get("hash")))
+    for path in (sweep / folder / "result.json" for folders in _noted(sweep).values() for folder in folders):
+        record = json.loads(path.read_text())
+        if record.get("status") == "finished":
+            hashes.add((record["config_hash"], record["code"].get("hash")))
 
     def has_finished(config: Config) -> bool:
         return (config_hash(config), environment.describe_code(config.recipe)["hash"]) in hashes
@@ -44,10 +75,9 @@ def unfinished(sweep: Path, configs: list[Config]) -> list[Config]:
     return [config for config in configs if config.rerun or not has_finished(config)]
 
 
-def finished_before(sweep: Path, config: Config) -> tuple[Path | None, str | None]:
+def finished_before(sweep: Path, config: Config, earlier: list[tuple[Path, dict]]) -> tuple[Path | None, str | None]:
     """Return the folder of the run that a cell reuses, or None and the reason why a finished one is not reused."""
-    records = find_records(record_parents(sweep), config_hash(config))
-    finished = [(folder, record) for folder, record in records if record["status"] == "finished"]
+    finished = [(folder, record) for folder, record in earlier if record["status"] == "finished"]
     if config.rerun or not finished:
         return None, "rerun=true" if finished else None
     code, again = environment.describe_code(config.recipe)["hash"], "the code has changed since"

@@ -34,7 +34,7 @@ from minuteloop.schema import Config
 from minuteloop.study import design
 from minuteloop.study.cell import NOT_RUN, NOTES, Cell, is_seed, read_cells
 from minuteloop.study.design import Study, key_of, plan_lines
-from minuteloop.study.earlier_records import unfinished
+from minuteloop.study.earlier_records import EARLIER, note_earlier, unfinished
 from minuteloop.study.grid import grid, is_grid
 from minuteloop.study.progress import Progress
 from minuteloop.study.train_cell import train_or_reuse
@@ -71,10 +71,12 @@ class Sweep(Callback):
             resume.make_folder(folder / NOTES, "hydra.sweep.dir")
             another = f"hydra.sweep.dir={folder}: another sweep runs there; give each a folder of its own"
             Sweep.lock.enter_context(resume.locked(folder / NOTES, another))
-        for leftover in (folder / STOP, folder / design.FILE, *folder.glob(f"{NOTES}/*.json")):
+        for leftover in (folder / STOP, folder / design.FILE, folder / EARLIER, *folder.glob(f"{NOTES}/*.json")):
             leftover.unlink(missing_ok=True)
         if any(config.rerun for config in configs):
             shutil.rmtree(folder / arm_rate.FOLDER, ignore_errors=True)
+        if configs:
+            note_earlier(folder, configs)
         if study:
             _start_study(study, configs, folder)
         Sweep.progress = Progress([config.budget for config in configs]) if configs else None

@@ -14,7 +14,7 @@ from minuteloop.schema import Config, Logger
 from minuteloop.study.cell import NOT_RUN, Cell, read_cell
 from minuteloop.study.cell_process import train_in_process
 from minuteloop.study.design import Study, read_study
-from minuteloop.study.earlier_records import finished_before, record_parents
+from minuteloop.study.earlier_records import earlier_records, finished_before
 from minuteloop.training import resume
 from minuteloop.validation import ConfigError
 
@@ -45,7 +45,8 @@ def train_or_reuse(
     if status:
         log.info(f"{cell.label()}: was interrupted in this sweep, and goes on")
         cell, config = started, replace(config, resume=True)
-    finished, again = (None, cell.again) if status else finished_before(sweep, config)
+    earlier = earlier_records(sweep, config)
+    finished, again = (None, cell.again) if status else finished_before(sweep, config, earlier)
     if finished:
         log.info(f"{cell.label()}: finished before, {finished} (rerun=true trains it again)")
         return replace(cell, folder=finished)
@@ -53,7 +54,7 @@ def train_or_reuse(
         return replace(cell, error=NOT_RUN)
     if again:
         log.info(f"{cell.label()}: run again: {again}")
-    folder = _folder_to_train_in(config, cell.folder, sweep)
+    folder = _folder_to_train_in(config, cell.folder, earlier)
     cell = replace(cell, folder=folder, error="killed before it wrote a record", again=again)
     cell.save(sweep)  # in case this process is killed too
     with progress:
@@ -83,9 +84,9 @@ def _logger(logger: Logger, study: Study | None, cell: Cell, sweep: Path) -> Log
     return replace(logger, tags=[*tags, *(name[:64] for name in names if name)])
 
 
-def _folder_to_train_in(config: Config, default: Path, sweep: Path) -> Path:
+def _folder_to_train_in(config: Config, default: Path, earlier: list[tuple[Path, dict]]) -> Path:
     """Return the folder of the run that the cell resumes, or a free one; records of an earlier sweep are kept."""
-    folder = resume.folder_for(config, default, record_parents(sweep))
+    folder = resume.folder_for(config, default, earlier)
     while (folder / "result.json").exists() and not _can_continue(config, folder):
         folder = folder.with_name(f"{folder.name}-again")
     return folder

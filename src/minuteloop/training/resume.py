@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from minuteloop.records.record import CHECKPOINT, NOT_HASHED, UNFINISHED, config_hash, find_records, read_record
@@ -15,11 +15,11 @@ from minuteloop.training.checksum import read_checked
 from minuteloop.validation import ConfigError, flat
 
 
-def folder_for(asked: Config, default: Path, parents: Iterable[Path] = ()) -> Path:
+def folder_for(asked: Config, default: Path, earlier: list[tuple[Path, dict]] | None = None) -> Path:
     """Return the folder of the run of `asked`: `default`, or that of the run it resumes.
 
     With resume=FOLDER that is FOLDER; with resume=true it is `default` if that holds a run, else the newest unfinished
-    run of an equal config that no other process trains, directly below one of `parents`, by default beside `default`.
+    run of an equal config that no other process trains: of `earlier` records, by default of those beside `default`.
 
     Raises:
         ConfigError: if the run that resume=FOLDER names cannot be resumed.
@@ -30,7 +30,7 @@ def folder_for(asked: Config, default: Path, parents: Iterable[Path] = ()) -> Pa
         read_unfinished(Path(asked.resume), asked, f"resume={asked.resume}")
         return Path(asked.resume)
     if asked.resume and not (default / "result.json").exists():
-        for folder, record in find_records(parents or [default.parent], config_hash(asked)):
+        for folder, record in find_records([default.parent], config_hash(asked)) if earlier is None else earlier:
             if record["status"] in UNFINISHED and not is_locked(folder):
                 return folder
     return default
