@@ -1,4 +1,4 @@
-"""Cells of a sweep: seconds that one takes beyond its training, alone in a task of a launcher and after others in it."""
+"""Cells of a sweep: seconds that one takes beyond its training, alone in a launcher's task and after others in it."""
 
 import functools
 import itertools

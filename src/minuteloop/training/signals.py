@@ -26,8 +26,8 @@ class Interrupt:
 
     The last two are Slurm's warning of a time limit: the user's --signal=USR1@60, and what submitit asks for.
 
-    After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps; others
-    change nothing, since Slurm sends several. Before that, and for a second Ctrl-C, Stopped is raised immediately.
+    After `hold` the first signal is only noted in `signum`, for checkpoint.Checkpoint to act on between two steps. More
+    of them change nothing, since Slurm sends several. Before that, and for a second Ctrl-C, Stopped is raised at once.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
