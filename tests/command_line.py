@@ -3,6 +3,7 @@
 What depends on how a process starts or ends (terminals, signals) needs a real one: use subprocess there.
 """
 
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -40,3 +41,15 @@ def _run(script: str, words: list[str], cwd: str, environment: dict[str, str], p
     sys.argv = [script, *words]
     sys.path.insert(0, str(Path(script).parent))
     runpy.run_path(script, run_name="__main__")
+
+
+def descendants(parent: int) -> list[int]:
+    """Return the processes below one; of each /proc names the parent."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [parent]
+    for process in found:
+        found += [child for child, of in parents.items() if of == process]
+    return found[1:]

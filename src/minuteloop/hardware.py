@@ -54,7 +54,8 @@ def resolve_auto(config: Config) -> Config:
         "channels_last": True,
     }
     if config.threads == "auto":
-        chosen["threads"], reason = auto_threads()
+        threads, reason = auto_threads()
+        chosen["threads"] = threads_of_each(threads, config.devices)
         if reason:
             log.info(f"threads={chosen['threads']} (auto): {reason}")
     config = dataclasses.replace(
@@ -65,6 +66,11 @@ def resolve_auto(config: Config) -> Config:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     return config
+
+
+def threads_of_each(threads: int, devices: int) -> int:
+    """Return the threads of each process of a run on the CPU that shares `threads`."""
+    return max(1, threads // devices)
 
 
 def with_threads(config: Config, threads: int) -> Config:

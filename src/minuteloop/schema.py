@@ -129,6 +129,7 @@ class Config:
     )
     seed: int = integer(0, 0, MAX_SEED, "seed of the weights, the order and every random draw")
     device: str = choice("auto", "cpu", "cuda", help="training device; auto: cuda where there is one")
+    devices: int = integer(1, 1, 64, "devices of this host that train the run together, each in a process (DDP)")
     precision: str = choice("auto", "bf16", "fp32", help="bf16: autocast over fp32 weights; auto: where it is fast")
     compile: Any = choice("auto", True, False, help="torch.compile the net; auto: on CUDA from 5 minutes on")
     channels_last: Any = choice("auto", True, False, help="memory format of the feature maps; auto: true")

@@ -1,4 +1,4 @@
-"""Sweeps on a real Slurm of two nodes on this host: the results are the basic launcher's, also after a node has died."""
+"""Sweeps on a Slurm of two nodes on this host: the results are the basic launcher's, also after a node has died."""
 
 import fcntl
 import os

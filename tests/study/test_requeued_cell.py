@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command_line import TRAIN
+from command_line import TRAIN, descendants
 
 import minuteloop
 from minuteloop.records.record import config_hash
@@ -87,18 +87,6 @@ def test_cell_waits_for_the_process_of_the_dead_task_that_still_saves(config, mo
     monkeypatch.setattr(resume, "read_record", lambda *_: record)
     _, started = start_again(tmp_path, config, monkeypatch)
     assert ended and started[0][1] == folder
-
-
-def descendants(parent: int) -> list[int]:
-    """Return the processes below one; of each /proc names the parent."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found = [parent]
-    for process in found:
-        found += [child for child, of in parents.items() if of == process]
-    return found[1:]
 
 
 @pytest.mark.exhaustive

@@ -46,7 +46,7 @@ IMAGE_SIZE = 32  # pixels, of every dataset
 
 # arguments of Lightning's Trainer that a run sets itself -> the key that users set instead
 TRAINER_SET_BY_RUN = {
-    **dict.fromkeys(("accelerator", "devices"), "device"),
+    **{"accelerator": "device", "devices": "devices"},
     "precision": "precision",
     "gradient_clip_val": "recipe.clip_grad",
     "accumulate_grad_batches": "recipe.batch_size",
@@ -197,6 +197,8 @@ def checked(cfg: DictConfig, settings: DictConfig, image_size: int = IMAGE_SIZE)
     check_optimizer(config.recipe, files.overridden())
     _check_sizes(config)
     _check_trainer(config.trainer)
+    if config.recipe.batch_size % config.devices:
+        raise ConfigError(f"devices={config.devices}: must divide recipe.batch_size={config.recipe.batch_size}")
     if config.logger.name == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise ConfigError("logger=tensorboard: needs the package tensorboard; run pip install tensorboard")
     if config.logger.name == "wandb":

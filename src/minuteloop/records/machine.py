@@ -9,9 +9,10 @@ from typing import Any
 def machine_of(record: dict) -> dict[str, Any]:
     """Return what a record's figures depend on besides config and code: {word: value}, None where it is not known."""
     host, config, versions = (record.get(part) or {} for part in ("host", "config", "versions"))
+    device, devices = config.get("device"), config.get("devices", 1)
     return {
         "hardware": host.get("gpu") or host.get("cpu"),
-        "device": config.get("device"),
+        "device": device if devices == 1 else f"{devices} x {device}",
         "threads": config.get("threads"),
         "precision": config.get("precision"),
         "torch": versions.get("torch"),

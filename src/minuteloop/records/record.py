@@ -217,6 +217,8 @@ def config_hash(config: Config) -> str:
     asked = dataclasses.asdict(config)
     del asked["data"]["root"]
     asked = {key: value for key, value in asked.items() if key not in NOT_HASHED}
+    if asked["devices"] == 1:
+        del asked["devices"]  # records from before this key have the hash that they had
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 

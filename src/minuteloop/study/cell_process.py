@@ -75,7 +75,7 @@ def machines_in_process(config: Config) -> list[dict]:
     that fails, as for device=cuda without a device; training the cell then raises the reason. The answer holds until
     the next cell trains.
     """
-    asked = (config.device, config.precision, config.threads)
+    asked = (config.device, config.devices, config.precision, config.threads)
     if asked not in _machines:
         _machines[asked] = _machines_now(config)
     return _machines[asked]
@@ -117,7 +117,8 @@ def _describe_machines(config: Config, sender: multiprocessing.connection.Connec
         resolved = hardware.resolve_auto(config)
     except ConfigError:
         sys.exit(1)
-    threads = {resolved.threads, hardware.default_threads()} if config.threads == "auto" else {resolved.threads}
+    most = hardware.threads_of_each(hardware.default_threads(), config.devices)
+    threads = {resolved.threads, most} if config.threads == "auto" else {resolved.threads}
     here = {"host": describe_host(resolved.device), "versions": versions()}
     sender.send([machine_of(here | {"config": asdict(replace(resolved, threads=count))}) for count in sorted(threads)])
 
@@ -134,7 +135,7 @@ def _train(config: Config, folder: Path, sweep: Path, stop: Path, overrides: lis
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if interrupts or stop.exists():
             sys.exit(130)
-        if config.device != "cpu":
+        if config.device != "cpu" and config.devices == 1:
             take_device(sweep)
         train(config, folder, sweep=sweep, cell=folder.name, overrides=overrides)
     except KeyboardInterrupt:

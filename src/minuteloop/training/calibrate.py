@@ -9,6 +9,7 @@ from itertools import pairwise
 from minuteloop.schema import parse_budget
 from minuteloop.training.build import Parts
 from minuteloop.training.plan import Plan
+from minuteloop.training.processes import StopTogether, from_first
 from minuteloop.training.stopwatch import Stopwatch
 from minuteloop.training.timing import Rate
 from minuteloop.training.trainer import make_trainer
@@ -61,11 +62,12 @@ def measure_rate(parts: Parts, plan: Plan, phase: float, seconds: float, patienc
     before = copy.deepcopy(module.net.state_dict())
     config = parts.config
     rate = Rate(seconds, patience, cold=config.compile or config.device == "cuda")
-    trainer = make_trainer(config, plan.log_every, callbacks=[rate], logger=False, limit_val_batches=0)
+    callbacks = [rate, *([StopTogether()] if config.devices > 1 else [])]
+    trainer = make_trainer(config, plan.log_every, callbacks=callbacks, logger=False, limit_val_batches=0)
     trainer.fit(module, parts.data)
     module.net.load_state_dict(before)
     module.net.zero_grad()
-    return rate
+    return from_first(rate)
 
 
 def _mean_rate(phases: tuple[float, ...], rates: list[Rate]) -> float:

@@ -15,6 +15,7 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from minuteloop.records.loggers import resume_loggers
 from minuteloop.records.record import Record
 from minuteloop.training.checksum import append_checksum, read_checked
+from minuteloop.training.processes import from_first
 from minuteloop.training.signals import Interrupt, Stopped
 from minuteloop.training.timing import Clock
 
@@ -49,7 +50,8 @@ class Checkpoint(pl.Callback):
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
             self.resumed = False
         signum = self.interrupt.signum
-        if trainer.global_step and (signum or time.perf_counter() >= self.due) and not trainer.should_stop:
+        is_due = trainer.global_step and (signum or time.perf_counter() >= self.due) and not trainer.should_stop
+        if from_first(bool(is_due)):
             self.save(trainer)
         if signum and signum != signal.SIGINT:  # the machine is needed for something else
             raise Stopped(signum)

@@ -94,7 +94,6 @@ def train(
 def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Path | None) -> None:
     hardware.keep_freed_memory()
     logging.getLogger("matplotlib").setLevel(logging.WARNING)  # torchmetrics imports it, and it logs its fonts
-    from minuteloop.nets.flops import count
     from minuteloop.training.trainer import check_trainer_arguments, quiet_lightning
 
     quiet_lightning()
@@ -102,21 +101,33 @@ def _train(record: Record, stopwatch: Stopwatch, interrupt: Interrupt, sweep: Pa
     asked = typed(record.frozen_config) if record.frozen_config else record.asked
     config = _with_data_root(hardware.resolve_auto(asked))
     record.config = config = replace(config, test=reads_test_set(record.asked, is_cell=sweep is not None))
-    parts, plan = _build_and_plan(record, stopwatch, sweep)
+    with contextlib.ExitStack() as helpers:
+        parts, plan = _build_and_plan(record, stopwatch, sweep, helpers)
+        _describe(record, parts, plan)
+        _fit(record, parts, plan, stopwatch, interrupt)
+
+
+def _describe(record: Record, parts: Parts, plan: Plan) -> None:
+    """Freeze the plan in the record; log what will be trained."""
+    from minuteloop.nets.flops import count
+
     cost = count(parts.spec, parts.spec.image_size)
     record.freeze(asdict(plan), {"params": cost.params, "macs": cost.macs})
     for warning in parts.spec.warnings:
         log.warning(warning)
     for line in start_lines(record):
         log.info(line)
-    _fit(record, parts, plan, stopwatch, interrupt)
 
 
-def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) -> tuple[Parts, Plan]:
+def _build_and_plan(
+    record: Record, stopwatch: Stopwatch, sweep: Path | None, helpers: contextlib.ExitStack
+) -> tuple[Parts, Plan]:
     """Return the parts of a run and its plan; in a sweep one cell of an arm measures the rate of all.
 
-    Where the arm's rate was measured with other threads than threads=auto gives now, its threads are used.
+    The other processes of the run start here; they end with `helpers`. Where the arm's rate was measured with other
+    threads than threads=auto gives now, its threads are used.
     """
+    from minuteloop.training import processes
     from minuteloop.training.build import build
     from minuteloop.training.calibrate import calibrate, compile_only
 
@@ -126,12 +137,14 @@ def _build_and_plan(record: Record, stopwatch: Stopwatch, sweep: Path | None) ->
         if rate and record.asked.threads == "auto":
             record.config = hardware.with_threads(record.config, rate.threads)
         parts = build(record.config)
+        known = Plan(**record.plan) if record.plan else parts.plan(rate.steps / rate.seconds) if rate else None
+        helpers.enter_context(processes.helpers(record.config, known, record.checkpoint))
         stopwatch.lap("setup")
         if record.plan:
-            return parts, compile_only(parts, Plan(**record.plan), stopwatch)
+            return parts, compile_only(parts, known, stopwatch)
         if rate:
             log.info(f"{record.config.name}: {rate.steps:,} steps, by the rate that was measured for this arm")
-            plan = compile_only(parts, parts.plan(rate.steps / rate.seconds), stopwatch)
+            plan = compile_only(parts, known, stopwatch)
         else:
             busy = hardware.busy(record.asked.threads) if rates else None
             plan = calibrate(parts, stopwatch)
@@ -186,23 +199,22 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     from safetensors.torch import save
 
     from minuteloop.training.checkpoint import AtomicCheckpointIO, Checkpoint
+    from minuteloop.training.processes import StopTogether, from_first
     from minuteloop.training.progress import Progress
-    from minuteloop.training.trainer import make_trainer
+    from minuteloop.training.trainer import fit_trainer
 
     config, plan, data = record.config, module.plan, parts.data
-    trainer = make_trainer(
+    trainer = fit_trainer(
         config,
-        plan.log_every,
-        max_steps=plan.steps,
+        plan,
         plugins=[AtomicCheckpointIO(record)],
         callbacks=[
             clock,
             Checkpoint(record, clock, interrupt),
             Progress(record.label, plan.steps, plan.batch_size, clock),
+            *([StopTogether()] if config.devices > 1 else []),
         ],
         logger=run_loggers,
-        val_check_interval=plan.steps // config.evaluations + 1,  # the last one comes after training
-        limit_val_batches=1.0 if config.data.holdout else 0,
     )
     trainer.fit(module, data, ckpt_path=record.checkpoint if record.checkpoint.exists() else None)
     clock.stopwatch.lap("setup")
@@ -210,10 +222,13 @@ def _fit_and_evaluate(record: Record, parts, module, clock, interrupt: Interrupt
     weights = {name: tensor.contiguous() for name, tensor in module.net.state_dict().items()}
     record.write_weights(save(weights))
     if config.data.holdout:
+        from_first("validate")
         record.add_metrics(trainer.validate(module, data, verbose=False)[0])
     interrupted = interrupt.signum and steps < plan.steps and not clock.overrun
     if config.test and not interrupted:
+        from_first("test")
         record.add_metrics(trainer.test(module, data, verbose=False)[0])
+    from_first(None)
     clock.stopwatch.lap("eval")
     status = "overrun" if clock.overrun else "interrupted" if interrupted else "finished"
     record.finish(status, steps, hardware.peak_memory(config.device), clock.other_cores)

@@ -9,12 +9,12 @@ import warnings
 from typing import Any
 
 import pytorch_lightning as pl
-from lightning_fabric.plugins.environments import LightningEnvironment
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from minuteloop.schema import Config
-from minuteloop.training.plan import LOG_EVERY
+from minuteloop.training import processes
+from minuteloop.training.plan import LOG_EVERY, Plan
 from minuteloop.validation import ConfigError, did_you_mean
 
 
@@ -40,14 +40,15 @@ class NoProfiler(PassThroughProfiler):
 def make_trainer(config: Config, log_every: int = LOG_EVERY, plugins=(), **kwargs) -> pl.Trainer:
     """Return the trainer of a run that logs every `log_every` steps, with the user's `trainer.*`.
 
-    A run is one process on one device, whatever RANK, LOCAL_RANK or Slurm's variables make of it.
+    A run has the processes of its `devices`, whatever RANK, LOCAL_RANK or Slurm's variables make of it.
     """
-    rank_zero_only.rank = 0  # Lightning takes it from the environment, and loggers of other ranks log nothing
+    rank_zero_only.rank = (
+        processes.here.rank
+    )  # Lightning takes it from the environment, and loggers of other ranks log nothing
     if config.trainer.get("profiler"):  # which reports through a logger that quiet_lightning silences
         _log_profiles()
     return pl.Trainer(
         accelerator={"cuda": "gpu", "cpu": "cpu"}[config.device],
-        devices=1,
         precision={"bf16": "bf16-mixed", "fp32": "32-true"}[config.precision],
         gradient_clip_val=config.recipe.clip_grad,
         max_epochs=-1,
@@ -56,9 +57,22 @@ def make_trainer(config: Config, log_every: int = LOG_EVERY, plugins=(), **kwarg
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        plugins=[LightningEnvironment(), *plugins],
+        plugins=[processes.Environment(), *plugins],
+        **processes.strategy_of(config),
         **kwargs,
         **{"profiler": NoProfiler(), "log_every_n_steps": log_every, **config.trainer},
+    )
+
+
+def fit_trainer(config: Config, plan: Plan, **kwargs) -> pl.Trainer:
+    """Make the trainer that trains a run to its end and evaluates it."""
+    return make_trainer(
+        config,
+        plan.log_every,
+        max_steps=plan.steps,
+        val_check_interval=plan.steps // config.evaluations + 1,  # the last one comes after training
+        limit_val_batches=1.0 if config.data.holdout else 0,
+        **kwargs,
     )
 
 
@@ -73,8 +87,10 @@ def _log_profiles() -> None:
 
 def quiet_lightning() -> None:
     """Silence what Lightning logs about every trainer; the run has its own log."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for package in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module="pytorch_lightning")
     warnings.filterwarnings(
-        "ignore", message=".*(LeafSpec|The `srun` command|number of training batches|resuming from a checkpoint).*"
+        "ignore",
+        message=".*(LeafSpec|The `srun` command|number of training batches|resuming from a checkpoint|Grad strides).*",
     )
