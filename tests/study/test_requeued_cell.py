@@ -28,6 +28,12 @@ def config():
     return minuteloop.compose(QUICK)
 
 
+@pytest.fixture
+def sweep(tmp_path):
+    """The folder of a sweep, with none beside it."""
+    return tmp_path / "runs/now"
+
+
 def start_again(sweep: Path, config, monkeypatch) -> tuple[Cell, list]:
     """Start cell 0 of a sweep; return it, and the arguments with which it was trained."""
     started = []
@@ -47,32 +53,32 @@ def write_started(sweep: Path, config, status: str) -> Path:
 
 
 @pytest.mark.parametrize("status", ["finished", "overrun"])
-def test_cell_that_ended_stays_on_whatever_machine_the_task_starts_again(config, status, monkeypatch, tmp_path):
-    folder = write_started(tmp_path, config, status)
-    cell, started = start_again(tmp_path, config, monkeypatch)
+def test_cell_that_ended_stays_on_whatever_machine_the_task_starts_again(config, status, monkeypatch, sweep):
+    folder = write_started(sweep, config, status)
+    cell, started = start_again(sweep, config, monkeypatch)
     assert not started and cell.folder == folder
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 @pytest.mark.parametrize("rerun", [False, True])
-def test_cell_that_was_interrupted_goes_on_in_its_folder(status, rerun, monkeypatch, tmp_path):
+def test_cell_that_was_interrupted_goes_on_in_its_folder(status, rerun, monkeypatch, sweep):
     """A record says failed while its run trains, and after kill -9."""
     config = minuteloop.compose([*QUICK, f"rerun={rerun}"])
-    folder = write_started(tmp_path, config, status)
+    folder = write_started(sweep, config, status)
     monkeypatch.setattr(resume, "read_record", lambda *_: json.loads((folder / "result.json").read_text()))
-    cell, started = start_again(tmp_path, config, monkeypatch)
+    cell, started = start_again(sweep, config, monkeypatch)
     assert (started[0][0].resume, started[0][1]) == (True, folder)
     assert cell.folder == folder and cell.again == "the code has changed since"
 
 
-def test_cell_that_had_no_record_yet_starts_in_its_folder(config, monkeypatch, tmp_path):
-    Cell(0, [], tmp_path / "cell-0", error="killed").save(tmp_path)
-    _, started = start_again(tmp_path, config, monkeypatch)
-    assert (started[0][0].resume, started[0][1]) == (False, tmp_path / "cell-0")
+def test_cell_that_had_no_record_yet_starts_in_its_folder(config, monkeypatch, sweep):
+    Cell(0, [], sweep / "cell-0", error="killed").save(sweep)
+    _, started = start_again(sweep, config, monkeypatch)
+    assert (started[0][0].resume, started[0][1]) == (False, sweep / "cell-0")
 
 
-def test_cell_waits_for_the_process_of_the_dead_task_that_still_saves(config, monkeypatch, tmp_path):
-    folder = write_started(tmp_path, config, "failed")
+def test_cell_waits_for_the_process_of_the_dead_task_that_still_saves(config, monkeypatch, sweep):
+    folder = write_started(sweep, config, "failed")
     locked, ended = threading.Event(), []
 
     def save():
@@ -85,7 +91,7 @@ def test_cell_waits_for_the_process_of_the_dead_task_that_still_saves(config, mo
     locked.wait()
     record = json.loads((folder / "result.json").read_text())
     monkeypatch.setattr(resume, "read_record", lambda *_: record)
-    _, started = start_again(tmp_path, config, monkeypatch)
+    _, started = start_again(sweep, config, monkeypatch)
     assert ended and started[0][1] == folder
 
 

@@ -44,7 +44,8 @@ def test_run_is_one_process_on_one_device_whatever_the_cluster_says(variables, m
     made = trainer.make_trainer(resolve_auto(compose([*SMALL, "device=cpu"])))
     assert (made.global_rank, made.world_size, made.num_nodes, rank_zero_only.rank) == (0, 1, 1, 0)
     assert type(made.strategy).__name__ == "SingleDeviceStrategy" and made.strategy.root_device.type == "cpu"
-    assert type(made._accelerator_connector.cluster_environment) is LightningEnvironment, "no requeueing by Lightning"
+    environment = made._accelerator_connector.cluster_environment
+    assert isinstance(environment, LightningEnvironment), "no requeueing by Lightning"
 
 
 @pytest.mark.parametrize("name", TRAINER_SET_BY_RUN)

@@ -26,11 +26,11 @@ def start_lines(record: Record) -> list[str]:
         end += f", until about {datetime.now() + timedelta(seconds=seconds):%H:%M:%S}"
     threads = f"{config.threads} of {record.content['host']['cores']} CPU cores{_auto(asked.threads)}"
     compiled = "compiled" if config.compile else "not compiled"
-    devices = f"{config.devices} x " if config.devices > 1 else ""
+    device = f"{config.devices} x {config.device}" if config.devices > 1 else config.device
     return [
         *(f"{new} replaces {old}" for old, new in config.arch.replaced.items()),
         f"{config.name} on {config.data.name}: {length}, peak lr {plan['lr']:.3g}{_auto(asked.recipe.lr)}{end}",
-        f"{devices}{config.device}{_auto(asked.device)}, {config.precision}{_auto(asked.precision)}, {threads}, {compiled}",
+        f"{device}{_auto(asked.device)}, {config.precision}{_auto(asked.precision)}, {threads}, {compiled}",
         *config.recipe.notes,
         *strength_lines(plan, config.recipe, asked.recipe.strength),
         f"record: {record.folder}",
