@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 COLD, WARM = 12.0, 7.5  # seconds, measured: docs/scaling.md
-CHECKPOINT = 3.0  # seconds of training between two checkpoints (minuteloop.training.checkpoint.EVERY)
+CHECKPOINT = 3.0  # seconds of training between two checkpoints (EVERY in training/checkpoint.py)
 
 
 @dataclass(frozen=True)

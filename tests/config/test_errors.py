@@ -304,9 +304,7 @@ def test_hydras_own_words_of_a_sweep_are_resolved_by_hydra():
     ("word", "package"),
     [
         ("hydra/sweeper=optuna", "hydra-optuna-sweeper"),
-        ("hydra/launcher=submitit_slurm", "hydra-submitit-launcher"),
-        ("hydra/launcher=submitit_local", "hydra-submitit-launcher"),
-        ("hydra/launcher=ray", "hydra-ray-launcher"),
+        ("hydra/sweeper=nevergrad", "hydra-nevergrad-sweeper"),
         ("hydra/launcher=rq", "hydra-rq-launcher"),
     ],
 )

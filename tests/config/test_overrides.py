@@ -28,7 +28,7 @@ MESSAGES = {
     "model=resnet18": "unknown key. Did you mean arch=resnet18?",
     "dataset=cifar100": "unknown key. Did you mean data=cifar100?",
     "data_dir=/x": "unknown key. Did you mean data.root=/x?",
-    "gpus=1": "unknown key. Did you mean device=cuda?",
+    "gpus=1": "unknown key. Did you mean devices=1?",
     "recipe.drop_path=0.1": "unknown key. Did you mean recipe.regularizers.drop_path.rate=0.1?",
     "recipe.mixup=0": "unknown key; '~recipe.batch.mixup' switches it off where the recipe has it",
     "recipe.cutmix=false": "unknown key; '~recipe.batch.cutmix' switches it off where the recipe has it",
