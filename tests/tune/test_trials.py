@@ -195,6 +195,10 @@ def test_report_has_history_importance_and_pareto(tmp_path):
         )
     ]
     assert set(pareto.data["trials"]) == set(front) and len(front) >= 2
+    (panel,) = pareto.figure().axes
+    drawn = {text.get_text(): text.xy for text in panel.texts}
+    assert drawn == {str(n): (1e-6 * metrics[n]["params"], 100 * metrics[n]["val/acc"]) for n in front}
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("params, M", "val/acc, %")
     for section in (trials, importance, pareto):
         assert section.figure().axes and section.markdown() and json.dumps(section.data)
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from minuteloop.report.plots.style import GREY, LABEL, ORANGE, SMALL, WIDTH, plain_axes
 from minuteloop.report.section import Section, Table
 from minuteloop.schema import METRICS
-from minuteloop.tune.objective import REWARD, Objective, shown
+from minuteloop.tune.objective import REWARD, UNITS, Objective, shown
 from minuteloop.tune.search import Search
 from minuteloop.tune.storage import finished
 from minuteloop.tune.trials import outcome
@@ -20,7 +21,6 @@ from minuteloop.tune.trials import outcome
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DRAWN = 3  # metrics that one figure of a Pareto set has room for
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped early", TrialState.FAIL: "failed"}
 
 
@@ -153,13 +153,43 @@ def _pareto(names: list[str], complete: list[FrozenTrial]) -> Section:
     lines = [f"No other trial beats one of these in {' or '.join(names)} without losing in another."]
     data = {"metrics": names, "trials": [trial.user_attrs["trial"] for trial in front]}
 
-    def draw() -> Figure:
-        kept = names[:DRAWN]
-        targets = lambda trial: trial.values[: len(kept)]  # noqa: E731 - Optuna's signature
-        plot = optuna.visualization.matplotlib.plot_pareto_front
-        return _drawn(lambda: plot(study, target_names=kept, targets=targets if len(kept) < len(names) else None))
+    return Section(
+        "pareto",
+        "Pareto set",
+        lines,
+        data,
+        Table(["trial", "overrides", *names], rows, numbers),
+        lambda: _fronts(names, study.trials, data["trials"]),
+    )
 
-    return Section("pareto", "Pareto set", lines, data, Table(["trial", "overrides", *names], rows, numbers), draw)
+
+def _fronts(names: list[str], trials: list[FrozenTrial], front: list[int]) -> Figure:
+    """Draw the first metric against each of the others, in a panel each; trials of the Pareto set have their number."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
+    panels = figure.subplots(1, len(names) - 1, sharey=True, squeeze=False)[0]
+    for place, (axes, name) in enumerate(zip(panels, names[1:], strict=True), start=1):
+        for is_front, colour in ((False, GREY), (True, ORANGE)):
+            drawn = [trial for trial in trials if (trial.user_attrs["trial"] in front) == is_front]
+            points = [(_in_unit(name, trial.values[place]), _in_unit(names[0], trial.values[0])) for trial in drawn]
+            axes.scatter(*zip(*points, strict=True) if points else ([], []), s=14, color=colour)
+            for trial, point in zip(drawn, points, strict=True) if is_front else ():
+                number = str(trial.user_attrs["trial"])
+                axes.annotate(number, point, xytext=(3, 3), textcoords="offset points", fontsize=SMALL)
+        axes.set_xlabel(_with_unit(name), fontsize=LABEL)
+        axes.tick_params(labelsize=LABEL)
+        plain_axes(axes)
+    panels[0].set_ylabel(_with_unit(names[0]), fontsize=LABEL)
+    return figure
+
+
+def _in_unit(name: str, value: float) -> float:
+    return value * UNITS.get(name, (1, ""))[0]
+
+
+def _with_unit(name: str) -> str:
+    return f"{name}, {UNITS[name][1]}" if name in UNITS else name
 
 
 def _history(names: list[str], study: optuna.Study) -> Figure:
