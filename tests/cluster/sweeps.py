@@ -13,7 +13,7 @@ from command_line import TRAIN
 
 CELL = ["arch=resnet18", "size.depth=0.1", "size.width=0.125", "size.reduce=32", "recipe=plain", "data=sample"]
 CELL += ["logger=none", "logger.pictures=false", "recipe.batch_size=64", "evaluations=1"]
-SECONDS = 300  # that a sweep of these tests takes at most
+SECONDS = 600  # that a sweep of these tests takes at most
 
 
 def start_sweep(cwd: Path, *overrides: str, **environment: str) -> subprocess.Popen:
