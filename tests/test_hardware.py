@@ -1,5 +1,7 @@
 """The machine: its name, the cores that a process may use, and what auto means on it."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -140,6 +142,24 @@ def test_load_of_other_processes_leaves_out_our_own(monkeypatch, tmp_path):
     assert load.cores() == pytest.approx((17 - 9) / 10), "17 s of two cores in 10 s, of which 9 s are ours"
     monkeypatch.setattr(hardware, "STAT", tmp_path / "nothing")
     assert hardware.OtherLoad().cores() == 0
+
+
+@pytest.mark.skipif(not hardware.STAT.exists(), reason="the system counts no CPU seconds")
+def test_load_leaves_out_processes_that_are_the_runs():
+    """A child that spends half a second of a core, as it counts itself."""
+    spend = "import time; print(flush=True); input()\nwhile time.process_time() < 0.5: pass\nprint(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", spend], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        child.stdout.readline()
+        others, without = hardware.OtherLoad(), hardware.OtherLoad([child.pid])
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        child.stdout.readline()
+        (begin, _), (end, _) = without.begin, without._read()
+        difference = (others.cores() - without.cores()) * (end - begin)
+        child.communicate("end\n")
+    assert 0.3 < difference < 0.7
 
 
 def test_idle_cores_are_counted_over_a_moment(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from minuteloop.schema import Config, parse_budget
@@ -139,19 +140,30 @@ def _core_seconds() -> tuple[float, float] | None:
 
 
 class OtherLoad:
-    """Counts the cores that other processes keep busy, from its creation on."""
+    """Counts the cores that other processes keep busy, from its creation on; `own` are more that are the run's."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Sequence[int] = ()) -> None:
+        self.own = own
         self.begin = self._read()
 
     def _read(self) -> tuple[float, float]:
         """Return the time, and the CPU seconds of other processes."""
-        return time.perf_counter(), (_core_seconds() or (0.0, 0.0))[1] - time.process_time()
+        busy = (_core_seconds() or (0.0, 0.0))[1] - time.process_time() - sum(map(_process_seconds, self.own))
+        return time.perf_counter(), busy
 
     def cores(self) -> float:
         """Return the mean number of cores; 0 where the system does not say."""
         seconds, used = (later - earlier for later, earlier in zip(self._read(), self.begin, strict=True))
         return max(used / max(seconds, 1e-3), 0.0)
+
+
+def _process_seconds(process: int) -> float:
+    """Return the CPU seconds of another process; 0 where the system does not say."""
+    try:
+        user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def auto_threads() -> tuple[int, str]:

@@ -43,6 +43,7 @@ class Place:
     rank: int = 0
     port: int = 0  # where the first one listens; 0 = it is alone
     group: Any = None  # torch's, of CPU tensors, for decisions
+    helpers: tuple[int, ...] = ()  # process numbers of those that it has started
 
 
 here = Place()
@@ -118,6 +119,7 @@ def helpers(config: Config, plan: Plan | None, checkpoint: Path) -> Iterator[Non
     try:
         for process in processes:
             process.start()
+        here.helpers = tuple(process.pid for process in processes)
         yield
     except RuntimeError as error:  # of a torch that waits for a process that is gone
         died = [process for process in processes if process.exitcode is not None]
@@ -129,7 +131,7 @@ def helpers(config: Config, plan: Plan | None, checkpoint: Path) -> Iterator[Non
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
-        here.port, here.group = 0, None
+        here.port, here.group, here.helpers = 0, None, ()
         for process in processes:
             process.kill()
             process.join()

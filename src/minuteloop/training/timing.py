@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from minuteloop import hardware
+from minuteloop.training import processes
 from minuteloop.training.stopwatch import Stopwatch
 
 OVERRUN = 2.0  # times the budget, at which a run is stopped
@@ -65,7 +66,7 @@ class Clock(pl.Callback):
         self.lap("setup")
         self.is_training = True
         self.stopwatch.pauses.watch()
-        self.load = hardware.OtherLoad()
+        self.load = hardware.OtherLoad(processes.here.helpers)
         self.marks = deque([(trainer.global_step, self.seconds)], MARKS)
         self.reported = self.stopwatch.paused()
 
