@@ -39,7 +39,7 @@ def results(cwd: Path, sweep: subprocess.Popen) -> dict[float, str]:
     return found
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> object:
+def wait_for(condition: Callable[[], object], seconds: float = 300.0) -> object:
     """Return what `condition` returns as soon as that is true."""
     until = time.monotonic() + seconds
     while not (found := condition()):
