@@ -12,7 +12,7 @@ import optuna
 import pytest
 from search_without_training import accuracy_of, make_search, train_without_training
 
-from minuteloop.tune import storage
+from minuteloop.tune import storage, trials
 from minuteloop.tune.results import best, sections_of
 from minuteloop.tune.storage import finished, open_study, quiet_optuna
 from minuteloop.tune.trials import Trials
@@ -175,15 +175,31 @@ def test_a_grid_ends_with_its_last_point(tmp_path):
     ]
 
 
+def test_a_trial_that_ends_while_they_are_counted_is_not_begun_again(tmp_path, monkeypatch):
+    search = make_search(tmp_path, trials=1)
+    counts, begun = {"running": 1, "finished": 0}, []
+
+    def look(kind):
+        now = counts[kind]
+        counts.update(running=0, finished=1)  # the trial ends after the first look
+        return now
+
+    monkeypatch.setattr(trials, "running", lambda _: look("running"))
+    monkeypatch.setattr(trials, "finished", lambda _: [None] * look("finished"))
+    monkeypatch.setattr(Trials, "_train_one", lambda *_: begun.append(1))
+    Trials(search, open_study(search)).run()
+    assert not begun
+
+
 def test_report_has_history_importance_and_pareto(tmp_path):
     search = make_search(
         tmp_path, "x=interval(0,1)", "y=interval(0,1)", trials=25, reward={"val/acc": 1, "params": -0.1}
     )
     study = open_study(search)
     Trials(search, study).run()
-    trials, importance, pareto = sections_of(search, study)
-    assert trials.table.rows[0][0] == str(study.best_trial.number)
-    assert trials.table.columns[:5] == ["trial", "overrides", "reward", "val/acc", "params"]
+    table, importance, pareto = sections_of(search, study)
+    assert table.table.rows[0][0] == str(study.best_trial.number)
+    assert table.table.columns[:5] == ["trial", "overrides", "reward", "val/acc", "params"]
     assert importance.data["x"] > importance.data["y"], "y changes nothing"
     metrics = {trial.number: trial.user_attrs["metrics"] for trial in study.trials}
     front = [
@@ -199,7 +215,7 @@ def test_report_has_history_importance_and_pareto(tmp_path):
     drawn = {text.get_text(): text.xy for text in panel.texts}
     assert drawn == {str(n): (1e-6 * metrics[n]["params"], 100 * metrics[n]["val/acc"]) for n in front}
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("params, M", "val/acc, %")
-    for section in (trials, importance, pareto):
+    for section in (table, importance, pareto):
         assert section.figure().axes and section.markdown() and json.dumps(section.data)
 
 

@@ -81,10 +81,11 @@ class Trials:
             with contextlib.ExitStack() as turn:  # one worker at a time counts the trials and begins another
                 turn.enter_context(exclusive(self.search.folder / "search.lock"))
                 fail_stale_trials(self.study)
+                others = running(self.study)  # before those that have finished: a trial may end in between
                 left = self.search.trials - len(finished(self.study))
                 if left <= 0:
                     return
-                if running(self.study) < left:
+                if others < left:
                     self._train_one(turn)
                     continue
             time.sleep(WAIT)
