@@ -5,8 +5,8 @@
 
 A scheduler starts tasks in order, one at a time, each on a device that has been free for a while: what other users and
 the scheduler's own rounds cost. A task trains its cells one after the other, the first of them cold. A device fails at
-random while it is busy; its task then waits, starts again and goes on from the checkpoint of the cell that was
-interrupted. Rows are means over simulated sweeps, with seeds 0, 1, 2, ...
+random while it is busy; its task then waits, restarts and resumes the interrupted cell from
+its checkpoint. Rows are means over simulated sweeps, with seeds 0, 1, 2, ...
 
 The defaults of seconds are measured (docs/scaling.md): `python scripts/bench.py cells` and Slurm on one host.
 """

@@ -53,6 +53,6 @@ def has_checkpoint(cwd: Path) -> bool:
     return any(cwd.glob("runs/*/*/last.ckpt"))
 
 
-def goes_on(cwd: Path) -> bool:
+def has_resumed(cwd: Path) -> bool:
     """Return whether a cell of the sweep has continued from its checkpoint."""
     return any("attempt 2: continuing after step" in log.read_text() for log in cwd.glob("runs/*/*/log.txt"))

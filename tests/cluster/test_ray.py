@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sweeps import goes_on, has_checkpoint, results, start_sweep, wait_for
+from sweeps import has_checkpoint, has_resumed, results, start_sweep, wait_for
 
 RAY = Path(__file__).parents[2] / "scripts/cluster/ray.sh"
 pytestmark = [pytest.mark.cluster, pytest.mark.exhaustive]
@@ -34,7 +34,7 @@ def launcher(tmp_path_factory):
         subprocess.run([RAY, "stop"], check=True, capture_output=True)
 
 
-def test_cells_have_the_results_of_the_basic_launcher_and_one_goes_on_after_its_node_has_died(launcher, tmp_path):
+def test_cells_have_the_results_of_the_basic_launcher_and_one_resumes_after_its_node_has_died(launcher, tmp_path):
     cells = ["budget=1500steps", "recipe.lr=0.1,0.01"]
     expected = results(tmp_path / "basic", start_sweep(tmp_path / "basic", *cells))
     cwd = tmp_path / "ray"
@@ -42,5 +42,5 @@ def test_cells_have_the_results_of_the_basic_launcher_and_one_goes_on_after_its_
     wait_for(lambda: has_checkpoint(cwd))
     subprocess.run([RAY, "kill"], check=True)
     assert results(cwd, sweep) == expected and len(expected) == 2
-    assert goes_on(cwd)
+    assert has_resumed(cwd)
     assert not list(Path.cwd().glob("runs")), "cells write where the sweep was started, not where Ray was"

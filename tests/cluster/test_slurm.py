@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from sweeps import goes_on, has_checkpoint, results, start_sweep, wait_for
+from sweeps import has_checkpoint, has_resumed, results, start_sweep, wait_for
 
 SLURM = Path(__file__).parents[2] / "scripts/cluster/slurm.sh"
 LAUNCHER = ["hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=1", "hydra.launcher.timeout_min=30"]
@@ -76,7 +76,7 @@ def read(path: Path) -> bytes:
 
 
 @pytest.mark.parametrize("end", [end_at_a_time_limit, kill_the_node])
-def test_interrupted_cell_goes_on_from_its_checkpoint(slurm, tmp_path, end):
+def test_interrupted_cell_resumes_from_its_checkpoint(slurm, tmp_path, end):
     cell = ["budget=1500steps", "recipe.lr=0.1"]
     expected = results(tmp_path / "basic", start_sweep(tmp_path / "basic", *cell))
     sweep = start_sweep(tmp_path / "slurm", *cell, *LAUNCHER)
@@ -85,4 +85,4 @@ def test_interrupted_cell_goes_on_from_its_checkpoint(slurm, tmp_path, end):
     end(job, slurm)
     start_requeued_job(job)
     assert results(tmp_path / "slurm", sweep) == expected
-    assert goes_on(tmp_path / "slurm")
+    assert has_resumed(tmp_path / "slurm")

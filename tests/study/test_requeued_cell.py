@@ -1,4 +1,4 @@
-"""A task that its launcher starts again, after a time limit or on another node: finished cells stay, others go on."""
+"""A task that its launcher restarts, after a time limit or on another node: finished cells are kept, others resume."""
 
 import contextlib
 import json
@@ -61,7 +61,7 @@ def test_cell_that_ended_stays_on_whatever_machine_the_task_starts_again(config,
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 @pytest.mark.parametrize("rerun", [False, True])
-def test_cell_that_was_interrupted_goes_on_in_its_folder(status, rerun, monkeypatch, sweep):
+def test_cell_that_was_interrupted_resumes_in_its_folder(status, rerun, monkeypatch, sweep):
     """A record says failed while its run trains, and after kill -9."""
     config = minuteloop.compose([*QUICK, f"rerun={rerun}"])
     folder = write_started(sweep, config, status)

@@ -27,7 +27,7 @@ from minuteloop.validation import ConfigError
 PRELOADED = ["torch", "pytorch_lightning", "torchmetrics.classification"]
 
 END_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # Slurm sends them to all processes of a task
-SECONDS_TO_SAVE = 20  # Slurm kills a step 30 s after it has told it to end
+SECONDS_TO_SAVE = 20  # Slurm sends SIGKILL 30 s after SIGTERM
 
 _machines: dict[tuple, list[dict]] = {}
 
@@ -43,7 +43,7 @@ def train_in_process(
     """Train a cell of a sweep in another process, and return how that ended: by which signal, with which exit code.
 
     Its record keeps `overrides`. When the file `stop` appears, or `is_enough(folder)`, which is asked five times a
-    second, the process is sent SIGINT, once. Where this process is told to end, the cell saves its checkpoint first.
+    second, the process is sent SIGINT, once. If this process ends first, the cell saves its checkpoint.
     """
     _machines.clear()
     process = _start(_train, config, folder, sweep, stop, overrides)

@@ -64,9 +64,10 @@ def _noted(sweep: Path) -> dict[str, list[str]]:
 def unfinished(sweep: Path, configs: list[Config]) -> list[Config]:
     """Return the configs without a finished record of the same code, of whatever machine; all those with rerun=true."""
     hashes = set()
-    for path in (sweep / folder / "result.json" for folders in _noted(sweep).values() for folder in folders):
-        record = json.loads(path.read_text())
-        if record.get("status") == "finished":
+    noted = _noted(sweep)
+    paths = (sweep / folder / "result.json" for folders in noted.values() for folder in folders)
+    for _, record in read_records(paths, noted):
+        if record["status"] == "finished":
             hashes.add((record["config_hash"], record["code"].get("hash")))
 
     def has_finished(config: Config) -> bool:

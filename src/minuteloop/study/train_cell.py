@@ -34,7 +34,7 @@ def train_or_reuse(
 ) -> Cell:
     """Return the cell with the folder of its record, and in `error` what to report where it has none.
 
-    A cell that this sweep has started before, in a task that its launcher starts again, goes on from its checkpoint.
+    When a launcher restarts a task, a cell that this sweep has started before resumes from its checkpoint.
     It trains within `progress`; see train_in_process for `stop` and `is_enough`.
     """
     config = replace(config, logger=_logger(config.logger, read_study(sweep), cell, sweep))
@@ -43,7 +43,7 @@ def train_or_reuse(
     if status in ENDED:
         return started
     if status:
-        log.info(f"{cell.label()}: was interrupted in this sweep, and goes on")
+        log.info(f"{cell.label()}: was interrupted in this sweep; resuming")
         cell, config = started, replace(config, resume=True)
     earlier = earlier_records(sweep, config)
     finished, again = (None, cell.again) if status else finished_before(sweep, config, earlier)

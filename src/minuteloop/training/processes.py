@@ -50,7 +50,7 @@ here = Place()
 
 
 class Environment(LightningEnvironment):
-    """Tells Lightning that the run's processes exist already, on this host."""
+    """Lightning's view of the run's processes: they already exist, on this host."""
 
     creates_processes_externally = True
     main_address, main_port = "127.0.0.1", property(lambda self: here.port)
